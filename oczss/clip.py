@@ -48,9 +48,10 @@ class Stem(nn.Sequential):
     def __init__(self,
         d:int, # width of the tokens, a multiple of 4
         c:int=3, # colour channels
+        border:str='zeros', # what lies outside the image, see nn.Conv2d's padding_mode
     ):
         self.in_channels, self.out_channels = c, d
-        step = lambda i, o: nn.Conv2d(i, o, 3, stride=2, padding=1)
+        step = lambda i, o: nn.Conv2d(i, o, 3, stride=2, padding=1, padding_mode=border)
         super().__init__(step(c, d//4), nn.GroupNorm(1, d//4), nn.GELU(),
                          step(d//4, d//2), nn.GroupNorm(1, d//2), nn.GELU(), step(d//2, d))
 

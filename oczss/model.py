@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as V
 from oczss.clip import build_clip, text_features
 from oczss.data import normalise, open_image
 from oczss.decoder import Decoded, SinkhornDecoder, ZegCLIPDecoder
-from oczss.evaluate import predict_labels
+from oczss.evaluate import evaluate, predict_labels
 from oczss.prompts import PromptedEncoder
 from oczss.protocol import TEMPLATES, Split, check_names, fully_supervised, split
 from oczss.refine import ORA, RandomObjects
@@ -24,7 +25,7 @@ from oczss.voronoi import grid_cells, resample_cells, voronoi
 class Config:
     "Every number of an experiment."
     # data
-    data: str = 'things'              # data set: a world of shapes, or voc12, context, coco_stuff
+    data: str = 'things'              # data set: a world of shapes, or voc12, context A, context B, coco_stuff
     # frozen networks
     clip: str = 'toy'                 # see clip.build_clip; P: ViT-B-16
     clip_weights: str = 'openai'      # tag, path, or 'random'; the toy brings its own
@@ -55,7 +56,7 @@ class Config:
     ignored_as_negative: bool = True  # C: a pixel of no class is a negative of every class
     # training
     mode: str = 'inductive'           # inductive, transductive, strict (transductive without the oracle) or supervised
-    iterations: int = 400             # steps; P: 20k on VOC
+    iterations: int = 300             # steps; P: 20k on VOC
     batch: int = 16                   # images a step, over all processes
     lr: float = 1e-3                  # AdamW; P: 2.5e-5
     lr_mult: float = 1.               # of prompts and head; C: 10
@@ -70,11 +71,12 @@ class Config:
     window: int = 128                 # side of the sliding window, pixels
     stride: int = 128                 # from window to window, pixels
     test_side: int | None = None      # short side at test; None: as the image is
+    maps: str = 'mean'                # what is read at test: the mean of both maps (C), or the logits alone
     bias: float = .1                  # C: taken off the seen classes at test; 0 in transductive mode
 
 #| export
 CHOICES = dict(cells=('ssl', 'clip', 'colour', 'grid', 'none'), objects=('prompts', 'random'), decoder=('sinkhorn', 'zegclip'),
-               mode=('inductive', 'transductive', 'strict', 'supervised'), templates=tuple(TEMPLATES))
+               mode=('inductive', 'transductive', 'strict', 'supervised'), templates=tuple(TEMPLATES), maps=('mean', 'logits'))
 LEAST = dict(m=1, lloyd=0, position=0, visual_prompts=0, dropout=0, rounds=0, heads=1, layers=1, focal=0, dice=0, iterations=1, batch=1, lr=0,
              lr_mult=0, weight_decay=0, warmup=0, power=0, min_lr=0, crop=1, window=1, stride=1, bias=0)
 ABOVE = ('eps', 'clip_grad') # strictly positive
@@ -83,11 +85,14 @@ def check_config(
     cfg:Config,
 ):
     "ValueError for the first field that is out of range."
+    for f in fields(Config):
+        value, kind = getattr(cfg, f.name), float | int if f.type is float else f.type
+        if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool: raise ValueError(f'{f.name} is {value!r}: it must be {getattr(kind, "__name__", kind)}')
     for name, allowed in CHOICES.items():
         if getattr(cfg, name) not in allowed: raise ValueError(f'{name} is {getattr(cfg, name)!r}: choose one of {", ".join(allowed)}')
     for name, least in LEAST.items():
         value = getattr(cfg, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least: raise ValueError(f'{name} is {value!r}: it must be a number, at least {least}')
+        if not value >= least: raise ValueError(f'{name} is {value!r}: it must be at least {least}')
     for name in ABOVE:
         if not getattr(cfg, name) > 0: raise ValueError(f'{name} is {getattr(cfg, name)!r}: it must be above 0')
     if cfg.dropout >= 1: raise ValueError(f'dropout is {cfg.dropout}: it must be below 1')
@@ -104,7 +109,7 @@ def variant(
     for name in changes:
         if name not in names:
             near = get_close_matches(name, names, 3)
-            raise ValueError(f'no config field {name!r}' + (f': did you mean {" or ".join(near)}?' if near else f'; the fields are {", ".join(names)}'))
+            raise ValueError(f'no config field {name!r}' + (f': did you mean {" or ".join(near)}?' if near else '; the fields are those of oczss.model.Config'))
     cfg = replace(cfg, **changes)
     check_config(cfg)
     return cfg
@@ -114,7 +119,7 @@ _real = dict(clip='ViT-B-16-quickgelu', ssl='dino-b16', rounds=4, m=6, lloyd=0, 
 PRESETS = dict(
     toy=Config(),
     voc12=Config(data='voc12', templates='otseg_6', iterations=20_000, **_real),
-    context=Config(data='context', templates='otseg_8', iterations=40_000, **_real | dict(m=8, crop=480, short_side=520, window=480, stride=80, test_side=520)),
+    context=Config(data='context A', templates='otseg_8', iterations=40_000, **_real | dict(m=8, crop=480, short_side=520, window=480, stride=80, test_side=520)),
     coco_stuff=Config(data='coco_stuff', templates='otseg_8', iterations=80_000, visual_prompts=100, **_real))
 BASELINE = dict(cells='none', rounds=0) # OTSeg: no object prompts, no refinement
 
@@ -150,7 +155,9 @@ class CellSource(nn.Module):
     def forward(self,
         image:torch.Tensor, # (b 3 H W) in [0, 1]
     )->torch.Tensor: # (b n) on CLIP's grid
-        grid = tuple(side//self.patch for side in image.shape[-2:])
+        H, W = image.shape[-2:]
+        if 0 in (H, W) or H % self.patch or W % self.patch: raise ValueError(f'the image is {H}x{W}, but its sides must be multiples of the patch, {self.patch}x{self.patch}; resize or pad it')
+        grid = (H//self.patch, W//self.patch)
         if self.cfg.cells == 'grid': return grid_cells(len(image), grid, self.cfg.m).to(image.device)
         features = self.features(image)
         cells = voronoi(features, self.cfg.m, self.cfg.lloyd, self.cfg.position)
@@ -170,31 +177,18 @@ def data_split(
     return fully_supervised(found) if cfg.mode == 'supervised' else found
 
 #| export
-class Segmentation(NamedTuple):
-    "What `OCZSS.segment` returns."
-    labels: np.ndarray # (H W) uint8, index into names
-    names: list        # k class names
-    image: Image.Image # the picture as it was understood: RGB, upright
-
-class OCZSS(nn.Module):
-    "Object-centric refinement for zero-shot segmentation; with parts taken out, OTSeg or ZegCLIP."
+class Named(nn.Module):
+    "A config, and class names with their text features."
     def __init__(self,
-        cfg:Config=Config(),
+        cfg:Config,
+        clip:nn.Module|None, # whose text tower reads class names; None: it cannot
         classes:Split|None=None, # names and which of them are unseen; None: those of the config's data
     ):
         super().__init__()
         check_config(cfg)
-        self.cfg, clip = cfg, build_clip(cfg.clip, cfg.clip_weights)
-        self.encoder = PromptedEncoder(clip.visual, cfg.visual_prompts, dropout=cfg.dropout)
-        self.cells = None if cfg.cells == 'none' else CellSource(cfg, clip.visual)
-        d = clip.visual.output_dim
-        self.start = RandomObjects(cfg.m, d) if cfg.rounds and cfg.objects == 'random' else None
-        self.refine = ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations) if cfg.rounds else None
-        self.decoder = SinkhornDecoder(d, cfg.layers, cfg.eps, cfg.dropout) if cfg.decoder == 'sinkhorn' else ZegCLIPDecoder(d, cfg.layers, cfg.heads, cfg.dropout)
-        self._clip = [clip] # in a list: the text tower is no part of this module
+        self.cfg, self._clip = cfg, [clip] # in a list: the text tower is no part of this module
         self.register_buffer('text', torch.empty(0), persistent=False)
         self.trained_on = classes or data_split(cfg)
-        self.set_classes(self.trained_on)
 
     def set_classes(self,
         classes:Split|list, # a Split, or names: those the model was trained on are seen, the others unseen
@@ -206,6 +200,66 @@ class OCZSS(nn.Module):
         text = text_features(self._clip[0].to(self.text.device), classes.classes, self.cfg.templates)
         self.split, self.text = classes, text[:, :1] if self.cfg.decoder == 'zegclip' else text
         return self
+
+    @property
+    def bias(self)->float: return self.cfg.bias if self.cfg.mode == 'inductive' else 0. # off the seen classes at test
+
+#| export
+class Segmentation(NamedTuple):
+    "What `segment` returns."
+    labels: np.ndarray # (H W) uint8, index into names
+    names: list        # k class names
+    image: Image.Image # the picture as it was understood: RGB, upright
+
+class Segmenter(Named):
+    "What can be done with named classes."
+    def scores(self, image:torch.Tensor)->torch.Tensor: # (b k H W) in [0, 1]
+        "Probability of every class at every pixel: the mean of both maps, enlarged, then the sigmoid (OTSeg)."
+        logits, score = self(image)
+        mean = logits if score is None or self.cfg.maps == 'logits' else (logits + score)/2
+        return F.interpolate(mean.float(), image.shape[-2:], mode='bilinear', align_corners=False).sigmoid()
+
+    def segment(self,
+        image, # path, PIL image, array or tensor, of any size and mode
+        names:list|None=None, # classes; None: those of `set_classes`
+    )->Segmentation:
+        "Segment one picture, by sliding window, into any classes."
+        picture, split, text, cfg, training = open_image(image), self.split, self.text, self.cfg, self.training
+        pixels = V.to_dtype(V.pil_to_tensor(picture), torch.float32, scale=True)[None].to(self.text.device)
+        try:
+            if names is not None: self.set_classes(names)
+            labels = predict_labels(self.eval(), pixels, self.split, cfg.window, cfg.stride, cfg.test_side or cfg.window, self.bias)
+            return Segmentation(labels[0].cpu().numpy().astype(np.uint16 if self.split.k > 256 else np.uint8), list(self.split.classes), picture)
+        finally:
+            self.split, self.text = split, text
+            self.train(training)
+
+    def measure(self,
+        dataset:Dataset, # items with image, target and name; labels are positions in `split.classes`
+        bias:float|None=None, # off the seen classes; None: the config's, and 0 unless inductive
+        **options, # of `evaluate`: batch_size, workers, progress
+    )->dict: # see `protocol.scores`
+        "The protocol's numbers on a data set, with the config's window."
+        cfg = self.cfg
+        return evaluate(self, dataset, self.split, self.text.device, cfg.window, cfg.stride, cfg.test_side, self.bias if bias is None else bias, **options)
+
+#| export
+class OCZSS(Segmenter):
+    "Object-centric refinement for zero-shot segmentation; with parts taken out, OTSeg or ZegCLIP."
+    def __init__(self,
+        cfg:Config=Config(),
+        classes:Split|None=None, # names and which of them are unseen; None: those of the config's data
+    ):
+        check_config(cfg)
+        clip = build_clip(cfg.clip, cfg.clip_weights)
+        super().__init__(cfg, clip, classes)
+        self.encoder = PromptedEncoder(clip.visual, cfg.visual_prompts, dropout=cfg.dropout)
+        self.cells = None if cfg.cells == 'none' else CellSource(cfg, clip.visual)
+        d = clip.visual.output_dim
+        self.start = RandomObjects(cfg.m, d) if cfg.rounds and cfg.objects == 'random' else None
+        self.refine = ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations) if cfg.rounds else None
+        self.decoder = SinkhornDecoder(d, cfg.layers, cfg.eps, cfg.dropout) if cfg.decoder == 'sinkhorn' else ZegCLIPDecoder(d, cfg.layers, cfg.heads, cfg.dropout)
+        self.set_classes(self.trained_on)
 
     def forward(self,
         image:torch.Tensor, # (b 3 H W) float in [0, 1]; H and W multiples of CLIP's patch
@@ -221,27 +275,6 @@ class OCZSS(nn.Module):
         if self.refine is None: return encoded, None
         start = encoded.objects if self.start is None else self.start(len(image))
         return encoded, self.refine(encoded.patches, start)
-
-    def scores(self, image:torch.Tensor)->torch.Tensor: # (b k H W) in [0, 1]
-        "Probability of every class at every pixel: the mean of both maps, enlarged, then the sigmoid (OTSeg)."
-        logits, score = self(image)
-        mean = logits if score is None else (logits + score)/2
-        return F.interpolate(mean.float(), image.shape[-2:], mode='bilinear', align_corners=False).sigmoid()
-
-    def segment(self,
-        image, # path, PIL image, array or tensor, of any size and mode
-        names:list|None=None, # classes; None: those of `set_classes`
-    )->Segmentation:
-        "Segment one picture, by sliding window, into any classes."
-        picture, before, cfg, training = open_image(image), self.split, self.cfg, self.training
-        pixels = V.to_dtype(V.pil_to_tensor(picture), torch.float32, scale=True)[None].to(self.text.device)
-        try:
-            if names is not None: self.set_classes(names)
-            labels = predict_labels(self.eval(), pixels, self.split, cfg.window, cfg.stride, cfg.test_side or cfg.window, cfg.bias)
-            return Segmentation(labels[0].cpu().numpy().astype(np.uint16 if self.split.k > 256 else np.uint8), list(self.split.classes), picture)
-        finally:
-            if names is not None: self.set_classes(before)
-            self.train(training)
 
     def trainable(self)->dict: # name to parameter
         "What training changes: everything but the frozen networks."

@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 from torch import nn
-from oczss.clip import new_toy_clip, save_toy
 from safetensors.torch import save_file
+from oczss.clip import new_toy_clip, save_toy, text_features
 from oczss.core import seed_everything
 from oczss.data import atomic, normalise
 from oczss.prompts import image_tokens, run_block
 from oczss.protocol import prompts
-from oczss.shapes import STUFF, THINGS, draw_scene
-from oczss.ssl import new_toy_ssl, toy_tokens
+from oczss.shapes import STUFF, THINGS, draw_scene, draw_world, world_split
+from oczss.ssl import new_toy_ssl
+from oczss.voronoi import best_iou, oracle_cells, rand_index
 
 #| export
 NAMES = tuple(THINGS) + STUFF # every class of every world
@@ -65,28 +66,31 @@ class Stage:
     images: int # in the pool
     steps: int
     batch: int
-CLIP_STAGES = (Stage('clean', 64, 20_000, 800, 64), Stage('single', 64, 40_000, 2200, 64), Stage('scene', 128, 16_000, 550, 32))
+CLIP_STAGES = (Stage('clean', 64, 20_000, 900, 64), Stage('single', 64, 40_000, 2000, 64), Stage('scene', 128, 16_000, 500, 32))
 
 #| export
 def caption_loss(
     logits:torch.Tensor, # (b k) scaled cosine similarity of images and names
     labels:torch.Tensor, # (b k) bool: the image shows the class
+    both:bool=True, # names find their images too; False: only images find their names
 )->torch.Tensor: # scalar
     "Contrastive loss in which every agreeing pair is a positive."
     y = labels.float()
     images, names = y.sum(1) > 0, y.sum(0) > 0
     a = F.cross_entropy(logits[images], y[images]/y[images].sum(1, keepdim=True))
+    if not both: return a
     b = F.cross_entropy(logits[:, names].T, (y[:, names]/y[:, names].sum(0)).T)
     return (a + b)/2
 
 #| export
 def jolt(
     images:torch.Tensor, # (b 3 s s) uint8
-    shift:int=6, # largest shift, pixels
+    shift:int=6, # largest shift, pixels; 0: nothing but the flip
 )->torch.Tensor: # (b 3 s s) float in [0, 1]
     "Random flip and shift of a batch, random channels of every image."
     x, b, s = images.float()/255, len(images), images.shape[-1]
     if torch.rand(()) < .5: x = x.flip(-1)
+    if not shift: return x
     dy, dx = torch.randint(0, 2*shift + 1, (2,)).tolist()
     x = F.pad(x, (shift,)*4, mode='replicate')[..., dy:dy+s, dx:dx+s]
     if torch.rand(()) < .8: x = x[:, torch.randperm(3)]
@@ -120,6 +124,10 @@ def set_rate(opts, lr, step, steps, warmup=60):
         for group in opt.param_groups: group['lr'] = rate*factor
 
 #| export
+def text_parameters(model:nn.Module)->list:
+    "Parameters of the text tower, and the logit scale."
+    return [p for n, p in model.named_parameters() if not n.startswith('visual')]
+
 def spread_names(
     model:nn.Module, # open_clip.CLIP
     tokens:torch.Tensor, # (p k t) every name in every template
@@ -127,8 +135,7 @@ def spread_names(
     lr:float=1e-3,
 )->float: # last loss
     "Teach the text tower that different names are different."
-    text = [p for n, p in model.named_parameters() if not n.startswith('visual') and n != 'logit_scale']
-    opt, target = torch.optim.AdamW(text, lr=lr), torch.arange(tokens.shape[1])
+    opt, target = torch.optim.AdamW(text_parameters(model), lr=lr), torch.arange(tokens.shape[1])
     for step in range(steps):
         a, b = (F.normalize(model.encode_text(tokens[i]), dim=-1) for i in torch.randperm(len(tokens))[:2])
         loss = F.cross_entropy(14*a @ b.T, target)
@@ -160,46 +167,59 @@ def pretrain_clip(
     tokens = torch.stack([open_clip.SimpleTokenizer(context_length=model.context_length)(list(t)) for t in zip(*prompts(NAMES, 'toy'))]) # p k t
     encode = torch.compile(image_features, dynamic=False) if compiled else image_features
     spread_names(model, tokens)
-    opts, step, steps = optimisers(model, 'resblocks', lr), 0, sum(s.steps for s in stages)
+    opts, step, steps = optimisers(model.visual, 'resblocks', lr), 0, sum(s.steps for s in stages)
+    text_opt = torch.optim.AdamW(text_parameters(model), lr=0., weight_decay=.01)
     bar = tqdm(total=steps, desc='clip')
     for stage in stages:
         images, labels = draw_pool(stage.kind, stage.size, stage.images, cache)
         for _ in range(stage.steps):
             i = torch.randint(len(images), (stage.batch,))
             set_rate(opts, lr, step, steps)
+            first = stage is stages[0]
             with torch.autocast('cpu', torch.bfloat16):
-                x = encode(model.visual, normalise(jolt(images[i])))
+                x = encode(model.visual, normalise(jolt(images[i], 0 if first else 6)))
                 text = F.normalize(model.encode_text(tokens[step % len(tokens)]), dim=-1)
             scale = model.logit_scale.exp().clamp(max=100)
-            loss = caption_loss(scale*x.float() @ text.float().T, labels[i])
-            for opt in opts: opt.zero_grad()
+            loss = caption_loss(scale*x.float() @ text.float().T, labels[i], both=not first)
+            model.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.)
             for opt in opts: opt.step()
+            text_opt.param_groups[0]['lr'] = 0. if first else opts[1].param_groups[0]['lr']/10
+            text_opt.step()
             note(step, loss=loss.detach(), scale=scale.detach(), size=stage.size)
             step, _ = step + 1, bar.update()
             if step % 200 == 0 or step == steps: save_toy(model, tokens.unique(), out)
     return model
 
 #| export
+def relight(
+    view:torch.Tensor, # (b 3 H W) float in [0, 1]
+)->torch.Tensor: # the same shape
+    "Random brightness, cast, gradient of light, grey and noise for every image."
+    b, s = len(view), view.shape[-1]
+    across = torch.linspace(-.5, .5, s)
+    slope = .8*(2*torch.rand(2, b, 3, 1, 1) - 1)
+    light = 1 + slope[0]*across + slope[1]*across[:, None]
+    view = view*light*(.6 + .8*torch.rand(b, 1, 1, 1))*(.85 + .3*torch.rand(b, 3, 1, 1)) + .12*(torch.rand(b, 1, 1, 1) - .5)
+    grey = (torch.rand(b, 1, 1, 1) < .2).float()
+    view = view + grey*(view.mean(1, keepdim=True) - view) + .025*torch.rand(b, 1, 1, 1)*torch.randn_like(view)
+    return view.clamp(0, 1)
+
 def two_crops(
     images:torch.Tensor, # (b 3 s s) uint8
     side:int=8, # of a crop, patches
     apart:int=3, # largest shift between the two, patches
     patch:int=8, # pixels
 ): # two batches (b 3 H H) float in [0, 1], and their corners in patches, [(row, column), (row, column)]
-    "Two crops of one neighbourhood on the patch grid, each with its own light and noise."
+    "Two crops of one neighbourhood on the patch grid, each in its own light."
     room, views, corners = images.shape[-1]//patch - side, [], []
     corner = torch.randint(0, room + 1, (2,))
     if torch.rand(()) < .5: images = images.flip(-1)
     for _ in range(2):
         y, x = (corner + torch.randint(-apart, apart + 1, (2,))).clamp(0, room).tolist()
-        view = images[..., y*patch:(y+side)*patch, x*patch:(x+side)*patch].float()/255
-        b = len(view)
-        view = view*(.7 + .6*torch.rand(b, 1, 1, 1))*(.85 + .3*torch.rand(b, 3, 1, 1)) + .12*(torch.rand(b, 1, 1, 1) - .5)
-        grey = (torch.rand(b, 1, 1, 1) < .2).float()
-        view = view + grey*(view.mean(1, keepdim=True) - view) + .025*torch.rand(b, 1, 1, 1)*torch.randn_like(view)
-        views.append(view.clamp(0, 1)); corners.append((y, x))
+        views.append(relight(images[..., y*patch:(y+side)*patch, x*patch:(x+side)*patch].float()/255))
+        corners.append((y, x))
     return views, corners
 
 def neighbours(
@@ -217,21 +237,6 @@ def neighbours(
     a, b = places[inside][:count], others[inside][:count]
     return a[:, 0]*side + a[:, 1], b[:, 0]*side + b[:, 1]
 
-def hide_blocks(
-    b:int, # images
-    side:int, # patches a side
-    least:float=.1, # smallest and
-    most:float=.4, # largest share that is hidden
-)->torch.Tensor: # bool (b side side)
-    "Random blocks of patches to hide, until a random share is reached."
-    hidden = torch.zeros(b, side, side, dtype=torch.bool)
-    for image, share in zip(hidden, (least + (most - least)*torch.rand(b)).tolist()):
-        while image.float().mean() < share:
-            h, w = torch.randint(1, 5, (2,)).tolist()
-            y, x = torch.randint(side - h + 1, ()), torch.randint(side - w + 1, ())
-            image[y:y+h, x:x+w] = True
-    return hidden
-
 #| export
 class SSLStudent(nn.Module):
     "The embedded ViT with DINO's heads; the teacher is one too."
@@ -239,29 +244,16 @@ class SSLStudent(nn.Module):
         from lightly.models.modules import DINOProjectionHead
         super().__init__()
         self.vit = new_toy_ssl()
-        d = self.vit.embed_dim
-        self.blank = nn.Parameter(torch.zeros(d))
-        self.cls_head, self.patch_head = (DINOProjectionHead(d, 256, 64, prototypes, norm_last_layer=True) for _ in range(2))
+        self.cls_head, self.patch_head = (DINOProjectionHead(self.vit.embed_dim, 256, 64, prototypes, norm_last_layer=True) for _ in range(2))
 
-    def positions(self, row:int, column:int, side:int):
-        "A square of the table of positions (1 side·side d)."
-        table = self.vit.pos_embed[:, 1:].unflatten(1, self.vit.patch_embed.grid_size)
-        return table[:, row:row+side, column:column+side].flatten(1, 2)
-
-    def forward(self, image, positions, hidden): return toy_tokens(self.vit, image, positions, hidden, self.blank)
-
-#| export
-def ssl_step(student, teacher, cls_loss, patch_loss, images, encode, warm):
+def ssl_step(student, teacher, cls_loss, patch_loss, images, warm):
     "Both losses on two views; `warm` is the epoch that DINO's teacher temperature has reached."
     views, corners = two_crops(images)
-    side = views[0].shape[-1]//8
-    places = [torch.randint(17 - side, (2,)).tolist() for _ in views]
-    hidden = [hide_blocks(len(v), side).flatten(1) for v in views]
+    pairs = neighbours(corners, views[0].shape[-1]//8)
     inputs = [normalise(v, 'imagenet') for v in views]
     with torch.autocast('cpu', torch.bfloat16):
-        with torch.no_grad(): taught = [encode(teacher, x, teacher.positions(*p, side), torch.zeros_like(h)).float() for x, p, h in zip(inputs, places, hidden)]
-        learned = [encode(student, x, student.positions(*p, side), h).float() for x, p, h in zip(inputs, places, hidden)]
-    pairs = neighbours(corners, side)
+        with torch.no_grad(): taught = [teacher.vit.forward_features(x).float() for x in inputs]
+        learned = [student.vit.forward_features(x).float() for x in inputs]
     at = lambda tokens: [t[:, 1:][:, i].flatten(0, 1) for t, i in zip(tokens, pairs)] # both views, patch beside patch
     with torch.no_grad():
         views_say, patches_say = [teacher.cls_head(t[:, 0]) for t in taught], [teacher.patch_head(t) for t in at(taught)]
@@ -273,12 +265,12 @@ def pretrain_ssl(
     out:str|Path, # .safetensors to write
     log:str|Path, # .csv to write
     cache:str|Path, # folder for the pool
-    steps:int=1500,
+    steps:int=1000,
     batch:int=64,
     lr:float=2e-3, # of Muon
     images:int=16_000, # in the pool
     seed:int=0,
-    compiled:bool=True, # torch.compile the network
+    compiled:bool=True, # torch.compile its blocks
 ):
     "Train the embedded self-supervised ViT on pixels alone; needs lightly."
     from lightly.loss import DINOLoss
@@ -287,13 +279,12 @@ def pretrain_ssl(
     teacher.load_state_dict(student.state_dict())
     prototypes = student.cls_head.last_layer.out_features
     cls_loss, patch_loss = (DINOLoss(prototypes, warmup_teacher_temp=.04, teacher_temp=.06, warmup_teacher_temp_epochs=10) for _ in range(2))
-    forward = lambda net, *inputs: net(*inputs)
-    encode = torch.compile(forward) if compiled else forward
+    if compiled: student.vit.blocks.compile(), teacher.vit.blocks.compile()
     pool, _ = draw_pool('scene', 128, images, cache)
     opts = optimisers(student, 'blocks', lr)
     for step in tqdm(range(steps), desc='ssl'):
         set_rate(opts, lr, step, steps, warmup=100)
-        a, b = ssl_step(student, teacher, cls_loss, patch_loss, pool[torch.randint(len(pool), (batch,))], encode, min(step//50, 9))
+        a, b = ssl_step(student, teacher, cls_loss, patch_loss, pool[torch.randint(len(pool), (batch,))], min(step//50, 9))
         for opt in opts: opt.zero_grad()
         (a + b).backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.)
@@ -305,3 +296,37 @@ def pretrain_ssl(
         if (step + 1) % 100 == 0 or step + 1 == steps:
             with atomic(out) as draft: save_file({k: v.half().contiguous() for k, v in teacher.vit.state_dict().items()}, draft)
     return teacher.vit
+
+#| export
+@torch.no_grad()
+def zero_shot_top1(
+    clip:nn.Module, # an embedded CLIP
+    count:int=400, # images
+    size:int=128, # pixels a side
+    style:str='photo', # or 'paper'
+)->dict: # share of right answers: all, seen, unseen
+    "Zero-shot accuracy on held-out images of one thing."
+    classes = world_split('things')
+    text = text_features(clip, classes.classes).mean(1)
+    scenes = [draw_scene(f'held out/{style}/{i}', classes.classes, size, (1, 1), (.35, .95), style, scraps=(0, 3)) for i in range(count)]
+    scenes = [s for s in scenes if s.names]
+    images = torch.stack([torch.from_numpy(s.image) for s in scenes]).permute(0, 3, 1, 2)/255
+    guess = torch.cat([image_features(clip.visual, normalise(x)) @ text.T for x in images.split(50)]).argmax(1)
+    true = torch.tensor([classes.classes.index(s.names[0]) for s in scenes])
+    right, unseen = (guess == true).float(), torch.isin(true, torch.tensor(classes.unseen_ids))
+    return dict(all=right.mean().item(), seen=right[~unseen].mean().item(), unseen=right[unseen].mean().item())
+
+#| export
+def judge_cells(
+    sources:dict, # name to a function from images (b 3 H W) in [0, 1] to cells (b n) on a 16x16 grid
+    count:int=200, # images
+    world:str='things',
+)->pd.DataFrame: # a row a source
+    "Best IoU and adjusted Rand index of cells, on held-out images."
+    drawn = [draw_world(world, 'held out', i) for i in range(count)]
+    drawn = [d for d in drawn if d[2].any()]
+    images = torch.stack([torch.from_numpy(d[0]) for d in drawn]).permute(0, 3, 1, 2)/255
+    objects = torch.stack([torch.from_numpy(d[2]) for d in drawn]).long()
+    cells = {name: torch.cat([source(x) for x in images.split(50)]) for name, source in sources.items()}
+    cells['true objects'] = oracle_cells(objects, (16, 16), 8)
+    return pd.DataFrame({name: {'best IoU': best_iou(c, (16, 16), objects), 'ARI': rand_index(c, (16, 16), objects)} for name, c in cells.items()}).T

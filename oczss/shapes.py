@@ -365,13 +365,14 @@ class _Canvas:
         return True
 
 #| export
-def _develop(colours, rng, style):
+def _develop(colours, rng, style, tint):
     "Light, blur and noise: from colours (s s 3) to a uint8 image."
     s = len(colours)
     y, x = np.mgrid[:s, :s]/s - .5
     if style == 'photo':
-        light = 1 + _u(rng, -.6, .6)*x + _u(rng, -.6, .6)*y
-        colours = colours*(light*_u(rng, .75, 1.15))[..., None]*(.85 + .3*rng.random(3))
+        light = (1 + _u(rng, -.6, .6)*x + _u(rng, -.6, .6)*y)[..., None]
+        if tint: light = light + tint*((2*rng.random(3) - 1)*x[..., None] + (2*rng.random(3) - 1)*y[..., None])
+        colours = colours*light*_u(rng, .75, 1.15)*(.85 + .3*rng.random(3))
     image = np.clip(colours, 0, 255).astype(np.int64)
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode='edge')
     rows = padded[:-2] + 6*padded[1:-1] + padded[2:]
@@ -387,6 +388,7 @@ def draw_scene(
     style='photo',            # 'photo', or 'paper' for the shifted world
     plain=False,              # an even background instead of stuff
     scraps=(2, 7),            # fewest and most pieces of clutter
+    tint=0.,                  # how far the light's gradient differs between red, green and blue
 )->Scene:
     "Draw one scene."
     if style not in ('photo', 'paper'): raise ValueError(f"style is {style!r}: use 'photo' or 'paper'")
@@ -403,7 +405,7 @@ def draw_scene(
         side = size*scale[0]*_power(scale[1]/scale[0], rng.random())
         if canvas.place(name, side, rng, style): drawn.append(name)
     things = np.array([0] + [1 + list(classes).index(n) for n in drawn], np.uint8)[canvas.instances]
-    return Scene(_develop(canvas.colours, rng, style), things, canvas.instances, stuff.astype(np.uint8),
+    return Scene(_develop(canvas.colours, rng, style, tint), things, canvas.instances, stuff.astype(np.uint8),
                  drawn, [STUFF[i] for i in np.unique(stuff)])
 
 def _power(base, t):
@@ -419,6 +421,7 @@ class World:
     unseen: tuple         # names
     style: str = 'photo'
     scraps: tuple = (2, 7)
+    tint: float = .6
 
 _names = tuple(THINGS)
 WORLDS = dict(things=World(_names[:20], False, _names[15:20]),
@@ -440,6 +443,6 @@ def draw_world(
 ): # image (H W 3) uint8, labels (H W) uint8 with 0 for none and classes from 1, instances (H W) uint8
     "One image of a world with its truth, numbered as in a PASCAL VOC mask."
     world = WORLDS[name]
-    s = draw_scene(f'{name}/{part}/{i}', world.things, style=world.style, scraps=world.scraps)
+    s = draw_scene(f'{name}/{part}/{i}', world.things, style=world.style, scraps=world.scraps, tint=world.tint)
     ground = s.stuff + 1 + len(world.things) if world.stuff else 0
     return s.image, np.where(s.things > 0, s.things, ground).astype(np.uint8), s.instances

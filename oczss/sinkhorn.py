@@ -44,7 +44,7 @@ def _look(cost, mu, nu, given):
     facts = [(cost.amax(-1) - cost.amin(-1)).amax()]
     if given: facts += [torch.minimum(mu.amin(), nu.amin()), (mu.sum(-1) - nu.sum(-1)).abs().amax() / nu.sum(-1).amax()]
     spread, *rest = torch.stack(facts).tolist()
-    if not spread < float('inf'): raise ValueError('cost holds NaN or infinity; forbid a pair by a large finite cost')
+    if not spread < float('inf'): raise FloatingPointError('cost holds NaN or infinity; forbid a pair by a large finite cost')
     if rest and not rest[0] >= 0: raise ValueError(f'a marginal holds {rest[0]:.3g}: masses must be 0 or more')
     if rest and not rest[1] < 1e-3: raise ValueError(f'mu and nu differ in total mass by {rest[1]:.2%}: no plan can satisfy both')
     return spread

@@ -19,8 +19,8 @@ def new_toy_ssl(
     depth:int=4, # blocks
 )->nn.Module: # timm VisionTransformer
     "The embedded self-supervised ViT, untrained (ours)."
-    vit = VisionTransformer(img_size=128, patch_size=8, embed_dim=d, depth=depth, num_heads=d//32, num_classes=0)
-    vit.patch_embed.proj = Stem(d)
+    vit = VisionTransformer(img_size=128, patch_size=8, embed_dim=d, depth=depth, num_heads=d//32, num_classes=0, pos_embed='none')
+    vit.patch_embed.proj = Stem(d, border='replicate')
     vit.patch_embed.strict_img_size = False
     return vit
 
@@ -70,37 +70,8 @@ class SSLFeatures(nn.Module):
         h, w = (max(1, round(side/self.patch)) for side in image.shape[-2:])
         size = (h*self.patch, w*self.patch)
         if image.shape[-2:] != size: image = F.interpolate(image, size, mode='bilinear', align_corners=False, antialias=True)
-        tokens = self._tokens(normalise(image, 'imagenet'), (h, w))
-        return tokens.mT.unflatten(2, (h, w))
-
-    def _tokens(self, image, grid):
-        if not isinstance(self.vit.patch_embed.proj, Stem): return self.vit.forward_features(image)[:, self.vit.num_prefix_tokens:]
-        return toy_tokens(self.vit, image, resize_positions(self.vit, grid))[:, 1:]
-
-#| export
-def toy_tokens(
-    vit:nn.Module, # from `new_toy_ssl`
-    image:torch.Tensor, # (b 3 H W), normalised
-    positions:torch.Tensor, # (1 n d)
-    hidden:torch.Tensor|None=None, # bool (b n): patches replaced by `blank`
-    blank:torch.Tensor|None=None, # (d), needed with hidden
-)->torch.Tensor: # (b 1+n d), cls first
-    "All tokens of the embedded ViT."
-    x = vit.patch_embed(image) # b n d
-    if hidden is not None: x = torch.where(hidden[..., None], blank.to(x.dtype), x)
-    cls = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1)
-    x = torch.cat([cls, x + positions], 1)
-    for block in vit.blocks: x = block(x)
-    return vit.norm(x)
-
-def resize_positions(
-    vit:nn.Module, # from `new_toy_ssl`
-    grid:tuple, # (h, w) wanted
-)->torch.Tensor: # (1 n d)
-    "The table of positions on another grid."
-    table = vit.pos_embed[:, 1:].mT.unflatten(2, vit.patch_embed.grid_size)
-    if table.shape[2:] != tuple(grid): table = F.interpolate(table, grid, mode='bilinear', align_corners=False)
-    return table.flatten(2).mT
+        tokens = self.vit.forward_features(normalise(image, 'imagenet'))
+        return tokens[:, self.vit.num_prefix_tokens:].mT.unflatten(2, (h, w))
 
 #| export
 def principal_colours(

@@ -29,7 +29,7 @@ def load_part(
     transform = train_transform(cfg.crop, cfg.short_side) if training and cfg.short_side else None
     hide = training and cfg.mode in ('inductive', 'strict')
     if cfg.data in WORLDS: return SegmentationFolder(root, part, split, reduce_zero(split.k), transform=transform, inductive=hide)
-    return dataset(cfg.data, root, part, split, transform, hide)
+    return dataset(cfg.data.split()[0], root, part, split, transform, hide)
 
 #| export
 def seen_numbers(
@@ -111,7 +111,8 @@ def differing(
     b:dict, # config fields
 )->str: # '' if they are the same
     "Which fields of two configs differ, in words."
-    return ', '.join(f'{k} {a.get(k)!r} there and {b.get(k)!r} here' for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k))
+    found = [f'{k} {a.get(k)!r} there and {b.get(k)!r} here' for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    return ', '.join(found[:4]) + (f' and {len(found) - 4} more' if len(found) > 4 else '')
 
 def load_model(
     path:str|Path, # a checkpoint
@@ -119,7 +120,8 @@ def load_model(
 )->OCZSS: # in eval mode
     "The trained model in a checkpoint."
     state = read_checkpoint(path)
-    stored = variant(Config(), **{k: tuple(v) if isinstance(v, list) else v for k, v in state['config'].items()})
+    try: stored = variant(Config(), **{k: tuple(v) if isinstance(v, list) else v for k, v in state['config'].items()})
+    except ValueError as error: raise ValueError(f'{path} holds a config that this version cannot use: {error}') from None
     if cfg and (found := differing(asdict(stored), asdict(cfg))): raise ValueError(f'{path} was made with another config: {found}')
     model = OCZSS(stored, Split(**{k: tuple(v) if isinstance(v, list) else v for k, v in state['classes'].items()}))
     restore(model, state, path)
@@ -134,6 +136,14 @@ def restore(model, state, path):
         for n, p in mine.items(): p.copy_(state['model'][n])
 
 #| export
+def kept(
+    path:str|Path, # of the checkpoint
+    step:int,
+)->Path:
+    "Where `fit` keeps the state of a step: name-step.pt."
+    return Path(path).with_stem(f'{Path(path).stem}-{step}')
+
+#| export
 def fit(
     cfg:Config,
     train_set:Dataset, # see `load_part`
@@ -141,6 +151,7 @@ def fit(
     seed:int=0,
     start:str|Path|None=None, # a checkpoint whose parameters to begin with, e.g. the inductive one
     every:int=25, # steps between saves
+    keep:tuple=(), # steps whose state is kept beside it too, see `kept`
     precision:str='no', # 'no', 'bf16' or 'fp16'
     workers:int=0, # processes that load images
     progress:bool=True,
@@ -165,17 +176,20 @@ def fit(
         torch.manual_seed(seed*1_000_003 + step*world + rank) # dropout depends on the step alone: resuming changes nothing
         for group in opt.param_groups: group['lr'] = learning_rate(step, cfg)
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(draw).items() if torch.is_tensor(v)}
-        with accelerator.autocast(): parts = training_loss(wrapped, batch, cfg, split, text)
+        try:
+            with accelerator.autocast(): parts = training_loss(wrapped, batch, cfg, split, text)
+        except FloatingPointError: _check_finite(dict(loss=torch.tensor(torch.nan)), model, step, path) # the decoder saw it first
         opt.zero_grad()
         accelerator.backward(parts['total'])
         accelerator.clip_grad_norm_(model.trainable().values(), cfg.clip_grad)
-        if (step + 1) % every == 0 or step + 1 == cfg.iterations:
-            _check_finite(parts, model, step, path)
+        saving = (step + 1) % every == 0 or step + 1 in (*keep, cfg.iterations)
+        if saving: _check_finite(parts, model, step, path)
         opt.step()
-        if (step + 1) % every == 0 or step + 1 == cfg.iterations:
+        if saving:
             losses.append(dict(step=step + 1, **{k: v.item() for k, v in parts.items()}))
             bar.set_postfix(loss=f"{losses[-1]['total']:.3f}")
-            if accelerator.is_main_process: save_checkpoint(path, model, opt, step + 1, seed, losses)
+            if accelerator.is_main_process:
+                for place in [path] + [kept(path, step + 1)]*(step + 1 in keep): save_checkpoint(place, model, opt, step + 1, seed, losses)
     return model.eval()
 
 #| export

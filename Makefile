@@ -1,0 +1,40 @@
+# `make workbook` does the main job, `make test` checks everything; both set up .venv first, once.
+# Another interpreter: make PYTHON=python3.12 workbook
+PYTHON ?= python3
+
+.PHONY: help workbook test lab readme export clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make workbook  write the benchmark, train and evaluate, print the table, save the figures (resumes after Ctrl-C)"
+	@echo "make test      check notebooks, package and README, and run every page"
+	@echo "make lab       open the pages in JupyterLab"
+	@echo "make export    after editing pages: clean them, write oczss/ and README.md"
+
+workbook: .venv/ready
+	.venv/bin/oczss workbook
+
+test: .venv/ready
+	.venv/bin/python dev/check.py
+
+lab: .venv/ready
+	.venv/bin/jupyter lab nbs
+
+readme: .venv/ready
+	.venv/bin/python dev/readme.py
+
+export: .venv/ready
+	.venv/bin/nbdev_clean
+	.venv/bin/nbdev_export
+	.venv/bin/python dev/readme.py
+
+# The stamp is written last: an install that was broken off is taken up again.
+.venv/ready: setup.py settings.ini
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "oczss needs Python 3.10 or newer, this is %s: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet -e '.[dev]'
+	@touch .venv/ready
+
+clean:
+	rm -rf .venv oczss.egg-info build dist

@@ -1,0 +1,17 @@
+"Package metadata, read from settings.ini."
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import setup
+
+config = ConfigParser(delimiters=['='])
+config.read(Path(__file__).parent/'settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+
+setup(
+    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
+    author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
+    packages=[cfg['lib_name']], python_requires=f'>={cfg["min_python"]}', zip_safe=False,
+    install_requires=cfg['requirements'].split(),
+    extras_require=dict(dev=cfg['dev_requirements'].split(), pretrain=cfg['pretrain_requirements'].split()),
+    entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f'{cfg["lib_name"]}={cfg["lib_name"]}._modidx:d']),
+)
