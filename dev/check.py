@@ -137,7 +137,7 @@ def no_machine_paths(folder):
     found = []
     for path in files():
         if path.suffix not in ('.py', '.ipynb', '.md', '.ini', '.csv', '.txt', '') or path.parts[0] == 'dev': continue
-        hits = MACHINE.findall(re.sub(r'"image/png": "[^"]*"', '', (ROOT/path).read_text(encoding='utf-8', errors='replace')))
+        hits = MACHINE.findall(re.sub(r'"image/(?:png|jpeg)": "[^"]*"', '', (ROOT/path).read_text(encoding='utf-8', errors='replace')))
         if hits: found.append(f'{path}: {hits[0]}' + (f' and {len(hits) - 1} more' if len(hits) > 1 else ''))
     return found
 

@@ -187,3 +187,19 @@ def workbook(
         plt.close(figure)
     print(shown.to_string(), f'\n\nfigures, checkpoints and results: {out.resolve()}')
     return shown
+
+#| export
+GRID = [(m, s) for s in (0, 1, 2) for m in ('OTSeg', 'OC-ZSS', 'OTSeg, widened', ORACLE)] + [(m, 0) for m in (*TRAINING_FREE, 'ZegCLIP', 'CLIP-RC grid')]
+
+def run_grid(
+    out:str|Path='../runs/bench', # folder for data, checkpoints and results
+    grid:list=GRID, # pairs of method and seed
+    csv:str|Path|None='../data/results/benchmark.csv', # where the table goes; None: nowhere
+):
+    "Run a list of methods and seeds on the things world, and write down what came out."
+    data = write_world(Path(out)/'things', 'things')
+    for method, seed in grid: run(method, seed, data, out)
+    results = collect(out).sort_values(['world', 'method', 'seed']).round(5)
+    if csv:
+        with atomic(csv) as draft: results.to_csv(draft, index=False)
+    return results

@@ -117,7 +117,7 @@ def variant(
 #| export
 _real = dict(clip='ViT-B-16-quickgelu', ssl='dino-b16', rounds=4, m=6, lloyd=0, lr=2.5e-5, lr_mult=10., warmup=1500, window=512, stride=426, crop=512, short_side=512, test_side=512)
 PRESETS = dict(
-    toy=Config(),
+    toy=Config(lr=3e-3, ignored_as_negative=False, bias=0.),
     voc12=Config(data='voc12', templates='otseg_6', iterations=20_000, **_real),
     context=Config(data='context A', templates='otseg_8', iterations=40_000, **_real | dict(m=8, crop=480, short_side=520, window=480, stride=80, test_side=520)),
     coco_stuff=Config(data='coco_stuff', templates='otseg_8', iterations=80_000, visual_prompts=100, **_real))

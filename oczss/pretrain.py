@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from torch import nn
 from safetensors.torch import save_file
-from oczss.clip import new_toy_clip, save_toy, text_features
+from oczss.clip import load_toy, new_toy_clip, save_toy, text_features
 from oczss.core import seed_everything
 from oczss.data import atomic, normalise
 from oczss.prompts import image_tokens, run_block
@@ -67,6 +67,8 @@ class Stage:
     steps: int
     batch: int
 CLIP_STAGES = (Stage('clean', 64, 20_000, 900, 64), Stage('single', 64, 40_000, 2000, 64), Stage('scene', 128, 16_000, 500, 32))
+CLIP_AGAIN = (Stage('single', 64, 40_000, 1500, 64), Stage('scene', 128, 16_000, 500, 32)) # a second pass
+CLIP_LAST = (Stage('scene', 128, 16_000, 350, 32),) # and a third, on scenes alone
 
 #| export
 def caption_loss(
@@ -157,16 +159,17 @@ def pretrain_clip(
     log:str|Path, # .csv to write
     cache:str|Path, # folder for the pools
     stages:tuple=CLIP_STAGES,
+    start:str|Path|None=None, # weights to go on from; None: from scratch
     lr:float=2e-3, # of Muon
     seed:int=0,
     compiled:bool=True, # torch.compile the image tower
 ):
     "Train the embedded CLIP on captions."
     seed_everything(seed)
-    model, note = new_toy_clip().train(), Log(log)
+    model, note = (load_toy(start) if start else new_toy_clip()).train(), Log(log)
     tokens = torch.stack([open_clip.SimpleTokenizer(context_length=model.context_length)(list(t)) for t in zip(*prompts(NAMES, 'toy'))]) # p k t
     encode = torch.compile(image_features, dynamic=False) if compiled else image_features
-    spread_names(model, tokens)
+    if not start: spread_names(model, tokens)
     opts, step, steps = optimisers(model.visual, 'resblocks', lr), 0, sum(s.steps for s in stages)
     text_opt = torch.optim.AdamW(text_parameters(model), lr=0., weight_decay=.01)
     bar = tqdm(total=steps, desc='clip')
@@ -175,7 +178,7 @@ def pretrain_clip(
         for _ in range(stage.steps):
             i = torch.randint(len(images), (stage.batch,))
             set_rate(opts, lr, step, steps)
-            first = stage is stages[0]
+            first = stage.kind == 'clean'
             with torch.autocast('cpu', torch.bfloat16):
                 x = encode(model.visual, normalise(jolt(images[i], 0 if first else 6)))
                 text = F.normalize(model.encode_text(tokens[step % len(tokens)]), dim=-1)

@@ -165,9 +165,9 @@ def fit(
     model = OCZSS(cfg)
     if prepare: prepare(model)
     if start: restore(model, read_checkpoint(start), start)
+    model.to(accelerator.device) # before the optimiser's state is read, which follows its parameters
     step, losses, opt = 0, [], make_optimiser(model, cfg)
     if Path(path).exists(): step, losses = _resume(path, model, opt, cfg, seed)
-    model.to(accelerator.device)
     split, text = model.split, model.text
     wrapped, opt = accelerator.prepare(model.train(), opt)
     draw = batches(train_set, cfg.batch//world, seed, step, workers, rank, world)
