@@ -9,6 +9,8 @@ cfg = config['DEFAULT']
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
+    long_description=(Path(__file__).parent/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    classifiers=['Intended Audience :: Science/Research', 'Programming Language :: Python :: 3'],
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
     packages=[cfg['lib_name']], python_requires=f'>={cfg["min_python"]}', zip_safe=False,
     install_requires=cfg['requirements'].split(),
