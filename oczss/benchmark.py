@@ -197,7 +197,7 @@ def workbook(
     return shown
 
 # %% ../nbs/18_benchmark.ipynb #18-024
-GRID = [(m, s) for s in (0, 1, 2) for m in ('OTSeg', 'OC-ZSS')] + [(m, 0) for m in ('OTSeg, widened', ORACLE, *TRAINING_FREE, 'ZegCLIP')]
+GRID = [(m, s) for s in (0, 1, 2) for m in ('OTSeg', 'OC-ZSS')] + [(m, 0) for m in ('OTSeg, widened', ORACLE, *TRAINING_FREE, 'ZegCLIP', 'CLIP-RC grid')]
 
 def run_grid(
     out:str|Path='../runs/bench', # folder for data, checkpoints and results
