@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from .baselines import METHODS, ORACLE, TRAINING_FREE, OracleCells, TrainingFree
 from .core import IGNORE, colour_mask, overlay, show_images
-from .data import SegmentationFolder, atomic, read_list, write_list, write_sample
+from .data import atomic, read_list, write_list, write_sample
 from .model import count_trainable, preset, variant
 from .shapes import WORLDS, draw_world, world_split
 from .ssl import principal_colours
@@ -62,6 +62,7 @@ def method_config(
     if method not in known: raise ValueError(f'no method {method!r}: choose one of {", ".join(known)}')
     return preset('toy', data=world, **METHODS.get(method, {}) | changes)
 
+# %% ../nbs/18_benchmark.ipynb #18-010
 def run(
     method:str, # see `method_config`
     seed:int,
@@ -96,7 +97,7 @@ def run(
     with atomic(result) as draft: draft.write_text(json.dumps(row, indent=1))
     return row
 
-# %% ../nbs/18_benchmark.ipynb #18-015
+# %% ../nbs/18_benchmark.ipynb #18-016
 def collect(
     out:str|Path, # folder of results
 )->pd.DataFrame: # a row a run
@@ -121,7 +122,7 @@ def table(
     order = [m for m in (*TRAINING_FREE, *METHODS, ORACLE) if m in shown]
     return pd.DataFrame(shown).T.loc[order]
 
-# %% ../nbs/18_benchmark.ipynb #18-018
+# %% ../nbs/18_benchmark.ipynb #18-019
 @torch.no_grad()
 def show_predictions(
     models:dict, # name to model
@@ -158,6 +159,7 @@ def show_inside(
         titles += ['image', 'cells', 'patches before', 'patches after']
     return show_images(pictures, titles, ncols=4, size=2)
 
+# %% ../nbs/18_benchmark.ipynb #18-020
 def show_losses(
     checkpoints:dict, # name to checkpoint
 ):
@@ -170,7 +172,7 @@ def show_losses(
     fig.tight_layout()
     return fig
 
-# %% ../nbs/18_benchmark.ipynb #18-020
+# %% ../nbs/18_benchmark.ipynb #18-022
 def workbook(
     out:str|Path='runs/workbook', # everything goes here
     methods:tuple=('OTSeg', 'OC-ZSS'), # the second must have cells and refinement
@@ -196,7 +198,7 @@ def workbook(
     print(shown.to_string(), f'\n\nfigures, checkpoints and results: {out.resolve()}')
     return shown
 
-# %% ../nbs/18_benchmark.ipynb #18-024
+# %% ../nbs/18_benchmark.ipynb #18-026
 GRID = [(m, s) for s in (0, 1, 2) for m in ('OTSeg', 'OC-ZSS')] + [(m, 0) for m in ('OTSeg, widened', ORACLE, *TRAINING_FREE, 'ZegCLIP', 'CLIP-RC grid')]
 
 def run_grid(

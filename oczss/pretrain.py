@@ -10,7 +10,6 @@ __all__ = ['NAMES', 'CLIP_STAGES', 'CLIP_AGAIN', 'CLIP_LAST', 'draw_sample', 'dr
 
 # %% ../nbs/19_pretrain.ipynb #19-003
 from dataclasses import dataclass
-import json
 import math
 from multiprocessing import get_context
 from pathlib import Path
@@ -163,6 +162,7 @@ class Log:
         self.rows.append(dict(step=step, **{k: round(float(v), 4) for k, v in values.items()}))
         with atomic(self.path) as draft: pd.DataFrame(self.rows).to_csv(draft, index=False)
 
+# %% ../nbs/19_pretrain.ipynb #19-019
 def pretrain_clip(
     out:str|Path, # .safetensors to write
     log:str|Path, # .csv to write
@@ -204,7 +204,7 @@ def pretrain_clip(
             if step % 200 == 0 or step == steps: save_toy(model, tokens.unique(), out)
     return model
 
-# %% ../nbs/19_pretrain.ipynb #19-020
+# %% ../nbs/19_pretrain.ipynb #19-021
 def relight(
     view:torch.Tensor, # (b 3 H W) float in [0, 1]
 )->torch.Tensor: # the same shape
@@ -234,6 +234,7 @@ def two_crops(
         corners.append((y, x))
     return views, corners
 
+# %% ../nbs/19_pretrain.ipynb #19-022
 def neighbours(
     corners, # of the two crops, in patches
     side:int=8, # of a crop, patches
@@ -249,7 +250,7 @@ def neighbours(
     a, b = places[inside][:count], others[inside][:count]
     return a[:, 0]*side + a[:, 1], b[:, 0]*side + b[:, 1]
 
-# %% ../nbs/19_pretrain.ipynb #19-022
+# %% ../nbs/19_pretrain.ipynb #19-024
 class SSLStudent(nn.Module):
     "The embedded ViT with DINO's heads; the teacher is one too."
     def __init__(self, prototypes:int=512):
@@ -272,7 +273,7 @@ def ssl_step(student, teacher, cls_loss, patch_loss, images, warm):
     return (cls_loss(views_say, [student.cls_head(s[:, 0]) for s in learned], epoch=warm),
             patch_loss(patches_say, [student.patch_head(s) for s in at(learned)], epoch=warm))
 
-# %% ../nbs/19_pretrain.ipynb #19-023
+# %% ../nbs/19_pretrain.ipynb #19-025
 def pretrain_ssl(
     out:str|Path, # .safetensors to write
     log:str|Path, # .csv to write
@@ -309,7 +310,7 @@ def pretrain_ssl(
             with atomic(out) as draft: save_file({k: v.half().contiguous() for k, v in teacher.vit.state_dict().items()}, draft)
     return teacher.vit
 
-# %% ../nbs/19_pretrain.ipynb #19-030
+# %% ../nbs/19_pretrain.ipynb #19-032
 @torch.no_grad()
 def zero_shot_top1(
     clip:nn.Module, # an embedded CLIP
@@ -328,7 +329,7 @@ def zero_shot_top1(
     right, unseen = (guess == true).float(), torch.isin(true, torch.tensor(classes.unseen_ids))
     return dict(all=right.mean().item(), seen=right[~unseen].mean().item(), unseen=right[unseen].mean().item())
 
-# %% ../nbs/19_pretrain.ipynb #19-035
+# %% ../nbs/19_pretrain.ipynb #19-037
 def judge_cells(
     sources:dict, # name to a function from images (b 3 H W) in [0, 1] to cells (b n) on a 16x16 grid
     count:int=200, # images

@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 import pickle
 import zipfile
-import numpy as np
-import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import nn
