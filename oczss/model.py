@@ -51,6 +51,8 @@ class Config:
     rounds: int = 2                   # S; 0 leaves ORA out; P: 4
     objects: str = 'prompts'          # start of the objects: prompts, or random (ablation)
     heads: int = 8                    # of ORA's attentions
+    keep: float = 3.                  # start of the bias of ORA's patch gate; large: patches start unchanged
+    prior: float = 0.                 # start of ORA's learned preference of patch and own object for each other; 0: none, as published
     granularity: bool = True          # P
     dilations: tuple = (1, 2, 3, 4)   # of the granularity attention
     # decoder
@@ -85,7 +87,7 @@ class Config:
 # %% ../nbs/15_model.ipynb #15-008
 CHOICES = dict(cells=('ssl', 'clip', 'colour', 'grid', 'none'), objects=('prompts', 'random'), decoder=('sinkhorn', 'zegclip'),
                mode=('inductive', 'transductive', 'strict', 'supervised'), templates=tuple(TEMPLATES), maps=('mean', 'logits'))
-LEAST = dict(m=1, lloyd=0, position=0, visual_prompts=0, dropout=0, rounds=0, heads=1, layers=1, focal=0, dice=0, iterations=1, batch=1, lr=0,
+LEAST = dict(m=1, lloyd=0, position=0, visual_prompts=0, dropout=0, prior=0, rounds=0, heads=1, layers=1, focal=0, dice=0, iterations=1, batch=1, lr=0,
              lr_mult=0, weight_decay=0, warmup=0, power=0, min_lr=0, crop=1, window=1, stride=1, bias=0)
 ABOVE = ('eps', 'clip_grad') # strictly positive
 
@@ -125,7 +127,7 @@ def variant(
 # %% ../nbs/15_model.ipynb #15-012
 _real = dict(clip='ViT-B-16-quickgelu', ssl='dino-b16', rounds=4, m=6, lloyd=0, lr=2.5e-5, lr_mult=10., warmup=1500, window=512, stride=426, crop=512, short_side=512, test_side=512)
 PRESETS = dict(
-    toy=Config(lr=3e-3, ignored_as_negative=False, bias=0.),
+    toy=Config(lr=3e-3, ignored_as_negative=False, bias=0., position=1., keep=0., prior=4.),
     voc12=Config(data='voc12', templates='otseg_6', iterations=20_000, **_real),
     context=Config(data='context A', templates='otseg_8', iterations=40_000, **_real | dict(m=8, crop=480, short_side=520, window=480, stride=80, test_side=520)),
     coco_stuff=Config(data='coco_stuff', templates='otseg_8', iterations=80_000, visual_prompts=100, **_real))
@@ -265,7 +267,7 @@ class OCZSS(Segmenter):
         self.cells = None if cfg.cells == 'none' else CellSource(cfg, clip.visual)
         d = clip.visual.output_dim
         self.start = RandomObjects(cfg.m, d) if cfg.rounds and cfg.objects == 'random' else None
-        self.refine = ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations) if cfg.rounds else None
+        self.refine = ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations, cfg.keep, 0. if self.cells is None else cfg.prior) if cfg.rounds else None
         self.decoder = SinkhornDecoder(d, cfg.layers, cfg.eps, cfg.dropout) if cfg.decoder == 'sinkhorn' else ZegCLIPDecoder(d, cfg.layers, cfg.heads, cfg.dropout)
         self.set_classes(self.trained_on)
 
@@ -279,10 +281,11 @@ class OCZSS(Segmenter):
 
     def features(self, image:torch.Tensor):
         "What the encoder says, and (patches, objects) after refinement, None without it."
-        encoded = self.encoder(normalise(image), *((None, 0) if self.cells is None else (self.cells(image), self.cfg.m)))
+        cells = None if self.cells is None else self.cells(image)
+        encoded = self.encoder(normalise(image), cells, 0 if cells is None else self.cfg.m)
         if self.refine is None: return encoded, None
         start = encoded.objects if self.start is None else self.start(len(image))
-        return encoded, self.refine(encoded.patches, start)
+        return encoded, self.refine(encoded.patches, start, cells)
 
     def trainable(self)->dict: # name to parameter
         "What training changes: everything but the frozen networks."

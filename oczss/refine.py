@@ -53,18 +53,18 @@ class ObjectStage(Stage):
         super().__init__(d, heads, keep)
         self.query, self.key, self.value = nn.Linear(d, d), project(), project()
 
-    def literal(self, objects:torch.Tensor, patches:torch.Tensor, h:int): # (b m d), (b n d), rows of the grid
+    def literal(self, objects:torch.Tensor, patches:torch.Tensor, h:int, prior=0.): # (b m d), (b n d), rows of the grid, (b 1 m n)
         "As written: keys and values for every patch."
         grid = rearrange(self.norm_y(patches), 'b (h w) d -> b d h w', h=h)
         q = split_heads(self.query(self.norm_x(objects)), self.heads) # b heads m e
         k, v = (split_heads(project(grid).flatten(2).mT, self.heads) for project in (self.key, self.value)) # b heads n e
-        return self.update(objects, self.out(join_heads((self.scale * q @ k.mT).softmax(-1) @ v)))
+        return self.update(objects, self.out(join_heads((self.scale * q @ k.mT + prior).softmax(-1) @ v)))
 
-    def forward(self, objects:torch.Tensor, patches:torch.Tensor, h:int): # (b m d), (b n d), rows of the grid
+    def forward(self, objects:torch.Tensor, patches:torch.Tensor, h:int, prior=0.): # (b m d), (b n d), rows of the grid, (b 1 m n)
         "The same function, with key and value projections folded into the few objects."
         grid = rearrange(self.norm_y(patches), 'b (h w) d -> b d h w', h=h)
         q = split_heads(self.query(self.norm_x(objects)), self.heads)
-        a = self.key.dot(self.scale * q, grid).softmax(-1) # b heads m n
+        a = (self.key.dot(self.scale * q, grid) + prior).softmax(-1) # b heads m n
         return self.update(objects, self.out(join_heads(self.value.mix(a, grid))))
 
 # %% ../nbs/09_refine.ipynb #09-013
@@ -92,18 +92,18 @@ class PatchStage(Stage):
         y = self.norm_y(objects)
         return split_heads(self.key(y), self.heads), split_heads(self.value(y), self.heads)
 
-    def literal(self, patches:torch.Tensor, objects:torch.Tensor, h:int): # (b n d), (b m d), rows of the grid
+    def literal(self, patches:torch.Tensor, objects:torch.Tensor, h:int, prior=0.): # (b n d), (b m d), rows of the grid, (b 1 m n)
         "As written: a query and a message for every patch."
         grid = rearrange(self.norm_x(patches), 'b (h w) d -> b d h w', h=h)
         q = split_heads(self.query(grid).flatten(2).mT, self.heads) # b heads n e
         k, v = self.keys_values(objects)
-        return self.update(patches, self.out(join_heads((self.scale * q @ k.mT).softmax(-1) @ v)))
+        return self.update(patches, self.out(join_heads((self.scale * k @ q.mT + prior).softmax(2).mT @ v)))
 
-    def forward(self, patches:torch.Tensor, objects:torch.Tensor, h:int): # (b n d), (b m d), rows of the grid
+    def forward(self, patches:torch.Tensor, objects:torch.Tensor, h:int, prior=0.): # (b n d), (b m d), rows of the grid, (b 1 m n)
         "The same function, with queries, output projection and the GRU's input half folded into the few objects."
         grid = rearrange(self.norm_x(patches), 'b (h w) d -> b d h w', h=h)
         k, v = self.keys_values(objects)
-        a = self.query.dot(self.scale * k, grid).softmax(2) # b heads m n, over objects
+        a = (self.query.dot(self.scale * k, grid) + prior).softmax(2) # b heads m n, over objects
         out = rearrange(self.out.weight, 'd (heads e) -> heads e d', heads=self.heads)
         gates = F.linear(v @ out, self.gru.weight_ih) # b heads m 3d
         gates = a.flatten(1, 2).mT @ gates.flatten(1, 2) + F.linear(self.out.bias, self.gru.weight_ih, self.gru.bias_ih) # b n 3d
@@ -119,30 +119,35 @@ class ORA(nn.Module):
         granularity:bool=True, # keys and values of stage one, queries of stage two; False: plain projections
         dilations:tuple=(1, 2, 3, 4), # of the granularity attention
         keep:float=3., # start value of the patches' update-gate bias; large: patches start unchanged
+        prior:float=0., # start value of a learned preference, in both attentions, of a patch and its cell's object for each other; 0: none, as published
         fast:bool=True, # fold the projections into the few objects; the same function
     ):
         super().__init__()
         if rounds < 1: raise ValueError(f'rounds is {rounds}; ORA needs at least one')
         self.d, self.rounds, self.fast = d, rounds, fast
+        self.prior = nn.Parameter(torch.tensor(float(prior))) if prior else None
         project = (lambda: Granularity(d, dilations)) if granularity else (lambda: Pointwise(d))
         self.object_stage, self.patch_stage = ObjectStage(d, heads, project), PatchStage(d, heads, project, keep)
 
     def forward(self,
         patches:torch.Tensor, # (b d h w), of unit length
         objects:torch.Tensor, # (b m d), of unit length
+        cells:torch.Tensor|None=None, # (b n) the object of every patch; needed with a prior
     ): # patches (b d h w) and objects (b m d), refined, not normalised
         "Refined patches and objects."
         if patches.ndim != 4 or objects.ndim != 3 or not patches.shape[1] == objects.shape[2] == self.d:
             raise ValueError(f'expected patches (b {self.d} h w) and objects (b m {self.d}), got {tuple(patches.shape)} and {tuple(objects.shape)}')
         h = patches.shape[2]
         patches, objects = rearrange(patches, 'b d h w -> b (h w) d') * self.d ** .5, objects * self.d ** .5
+        if self.prior is not None and cells is None: raise ValueError('a prior needs the cells of the patches: give them, or start with prior=0')
+        prior = 0. if self.prior is None else self.prior * F.one_hot(cells, objects.shape[1]).mT[:, None].to(patches)
         one, two = (s if self.fast else s.literal for s in (self.object_stage, self.patch_stage))
         for _ in range(self.rounds):
-            objects = one(objects, patches, h)
-            patches = two(patches, objects, h)
+            objects = one(objects, patches, h, prior)
+            patches = two(patches, objects, h, prior)
         return rearrange(patches * self.d ** -.5, 'b (h w) d -> b d h w', h=h), objects * self.d ** -.5
 
-# %% ../nbs/09_refine.ipynb #09-045
+# %% ../nbs/09_refine.ipynb #09-047
 class RandomObjects(nn.Module):
     "Objects that start from learned Gaussians instead of object prompts (ablation; after Slot Attention, one mean an object)."
     def __init__(self,
