@@ -31,6 +31,7 @@ METHODS = {
     'CLIP-RC grid': dict(cells='grid', rounds=0),
     '+ ORA, random objects': dict(cells='none', objects='random', granularity=False),
     '+ object prompts': dict(granularity=False),
+    'OC-ZSS, no prior': dict(prior=0.),
     'OC-ZSS': {},
     'OC-ZSS, CLIP cells': dict(cells='clip'),
     'OC-ZSS, colour cells': dict(cells='colour'),
