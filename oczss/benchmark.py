@@ -202,15 +202,14 @@ def workbook(
 SETTINGS = {'toy': {}, 'lr 1e-3': dict(lr=1e-3), 'lr 6e-3': dict(lr=6e-3), 'unlabelled as negative': dict(ignored_as_negative=True), '0.1 off the seen': dict(bias=.1)}
 
 def run_settings(
-    names:tuple=tuple(SETTINGS), # keys of SETTINGS
     method:str='OTSeg',
     data:str|Path='../runs/bench/things', # folder of the world
     out:str|Path='../runs/settings', # folder for checkpoints and results
     csv:str|Path|None='../data/results/settings.csv', # where the table goes; None: nowhere
 ):
     "Try settings of the toy preset on validation images."
-    rows = [run(method, 0, data, Path(out)/slug(name), part='val', **SETTINGS[name]) for name in names]
-    results = pd.DataFrame(rows, index=names).drop(columns=['iou', 'config']).round(5)
+    rows = [run(method, 0, data, Path(out)/slug(name), part='val', **changes) for name, changes in SETTINGS.items()]
+    results = pd.DataFrame(rows, index=list(SETTINGS)).drop(columns=['iou', 'config']).round(5)
     if csv:
         with atomic(csv) as draft: results.to_csv(draft)
     return results

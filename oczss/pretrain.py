@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NAMES', 'CLIP_STAGES', 'draw_sample', 'draw_pool', 'Stage', 'caption_loss', 'jolt', 'image_features', 'optimisers',
            'set_rate', 'text_parameters', 'spread_names', 'Log', 'pretrain_clip', 'relight', 'two_crops', 'neighbours',
-           'SSLStudent', 'ssl_step', 'pretrain_ssl', 'zero_shot_top1', 'judge_cells', 'name_cells']
+           'SSLStudent', 'ssl_step', 'pretrain_ssl', 'zero_shot_top1', 'held_out', 'judge_cells', 'name_cells']
 
 # %% ../nbs/19_pretrain.ipynb #19-003
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 from torch import nn
 from safetensors.torch import save_file
 from .clip import new_toy_clip, save_toy, text_features
-from .data import atomic, normalise
 from .core import IGNORE, seed_everything
+from .data import atomic, normalise
 from .prompts import PromptedEncoder, image_tokens, run_block
 from .protocol import SegmentationMetrics, prompts
 from .shapes import STUFF, THINGS, WORLDS, draw_scene, draw_world, world_split
@@ -327,16 +327,22 @@ def zero_shot_top1(
     return dict(all=right.mean().item(), seen=right[~unseen].mean().item(), unseen=right[unseen].mean().item())
 
 # %% ../nbs/19_pretrain.ipynb #19-037
+def held_out(
+    count:int, # images
+    world:str='things',
+): # images (b 3 H W) in [0, 1], labels (b H W) with 0 for none, instances (b H W)
+    "Images of a world that no data set contains, with their truth."
+    images, labels, objects = (torch.from_numpy(np.stack(x)) for x in zip(*(draw_world(world, 'held out', i) for i in range(count))))
+    return images.permute(0, 3, 1, 2)/255, labels.long(), objects.long()
+
 def judge_cells(
     sources:dict, # name to a function from images (b 3 H W) in [0, 1] to cells (b n) on a 16x16 grid
     count:int=200, # images
     world:str='things',
 )->pd.DataFrame: # a row a source
     "Best IoU and adjusted Rand index of cells, on held-out images."
-    drawn = [draw_world(world, 'held out', i) for i in range(count)]
-    drawn = [d for d in drawn if d[2].any()]
-    images = torch.stack([torch.from_numpy(d[0]) for d in drawn]).permute(0, 3, 1, 2)/255
-    objects = torch.stack([torch.from_numpy(d[2]) for d in drawn]).long()
+    images, _, objects = held_out(count, world)
+    images, objects = (x[objects.flatten(1).any(1)] for x in (images, objects))
     cells = {name: torch.cat([source(x) for x in images.split(50)]) for name, source in sources.items()}
     cells['true objects'] = oracle_cells(objects, (16, 16), 8)
     return pd.DataFrame({name: {'best IoU': best_iou(c, (16, 16), objects), 'ARI': rand_index(c, (16, 16), objects)} for name, c in cells.items()}).T
@@ -352,14 +358,13 @@ def name_cells(
     "Zero-shot segmentation by naming whole cells, nothing trained."
     classes, encoder = world_split('things'), PromptedEncoder(clip.visual, 0)
     text, rows = text_features(clip, classes.classes).mean(1), {}
-    images, labels, objects = (torch.stack([torch.from_numpy(d[j]) for d in (draw_world('things', 'val', i) for i in range(count))]) for j in range(3))
-    images = images.permute(0, 3, 1, 2)/255
+    images, labels, objects = held_out(count)
+    truth = (labels - 1).where(labels > 0, IGNORE)
     for name, source in sources.items():
         metrics = SegmentationMetrics(classes)
-        for x, truth, object in zip(images.split(40), labels.split(40), objects.split(40)):
-            cells = source(x, object.long())
+        for x, t, o in zip(images.split(40), truth.split(40), objects.split(40)):
+            cells = source(x, o)
             names = (encoder(normalise(x), cells, m).objects @ text.T).argmax(-1).gather(1, cells) # b n
-            truth = truth.long() - 1
-            metrics.update(names.unflatten(1, (16, 16)).repeat_interleave(8, 1).repeat_interleave(8, 2), truth.where(truth >= 0, IGNORE))
+            metrics.update(names.unflatten(1, (16, 16)).repeat_interleave(8, 1).repeat_interleave(8, 2), t)
         rows[name] = {k: v for k, v in metrics.compute().items() if k != 'iou'}
     return pd.DataFrame(rows).T

@@ -137,9 +137,9 @@ class ORA(nn.Module):
         "Refined patches and objects."
         if patches.ndim != 4 or objects.ndim != 3 or not patches.shape[1] == objects.shape[2] == self.d:
             raise ValueError(f'expected patches (b {self.d} h w) and objects (b m {self.d}), got {tuple(patches.shape)} and {tuple(objects.shape)}')
+        if self.prior is not None and cells is None: raise ValueError('cells is None, but this ORA has a prior: give the cell of every patch, or build it with prior=0')
         h = patches.shape[2]
         patches, objects = rearrange(patches, 'b d h w -> b (h w) d') * self.d ** .5, objects * self.d ** .5
-        if self.prior is not None and cells is None: raise ValueError('a prior needs the cells of the patches: give them, or start with prior=0')
         prior = 0. if self.prior is None else self.prior * F.one_hot(cells, objects.shape[1]).mT[:, None].to(patches)
         one, two = (s if self.fast else s.literal for s in (self.object_stage, self.patch_stage))
         for _ in range(self.rounds):

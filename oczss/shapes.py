@@ -250,6 +250,7 @@ THINGS = dict(car=_car, horse=_horse, cow=_cow, cat=_cat, bird=_bird, fish=_fish
               bottle=_bottle, bicycle=_bicycle, aeroplane=_plane, mushroom=_mushroom, lamp=_lamp,
               bus=_bus, zebra=_horse, boat=_boat, umbrella=_umbrella, butterfly=_butterfly,
               truck=_truck, table=_table, flower=_flower, snail=_snail, kite=_kite)   # 15 seen, 5 unseen, 5 of the shifted world
+# usual textures of the body and of the second material
 COATS = dict(car=('plain', 'stripes'), horse=('grain', 'plain'), cow=('marble', 'grain'), cat=('stripes', 'plain'), bird=('dots', 'stripes'),
              fish=('checker', 'stripes'), tree=('marble', 'stripes'), house=('bricks', 'checker'), chair=('plain', 'grain'), cup=('dots', 'plain'),
              bottle=('plain', 'checker'), bicycle=('grain', 'plain'), aeroplane=('plain', 'dots'), mushroom=('grain', 'marble'), lamp=('stripes', 'marble'),
@@ -396,6 +397,7 @@ def _develop(colours, rng, style, tint):
     image = (rows[:, :-2] + 6*rows[:, 1:-1] + rows[:, 2:])//64
     return np.clip(image + rng.integers(-7, 8, image.shape), 0, 255).astype(np.uint8)
 
+# %% ../nbs/02_shapes.ipynb #02-029
 def draw_scene(
     key,                      # anything printable: the same key draws the same scene, everywhere
     classes=tuple(THINGS)[:20], # names to draw things from
@@ -430,7 +432,7 @@ def _power(base, t):
     "`base**t` rounded to 16 bits, so that every libm agrees."
     return round(base**t*65536)/65536
 
-# %% ../nbs/02_shapes.ipynb #02-031
+# %% ../nbs/02_shapes.ipynb #02-032
 @dataclass(frozen=True)
 class World:
     "What is drawn, and which classes are unseen."
@@ -439,8 +441,8 @@ class World:
     unseen: tuple         # names
     style: str = 'photo'
     scraps: tuple = (2, 7)
-    tint: float = .8
-    colours: int = 2
+    tint: float = .8      # see draw_scene
+    colours: int = 2      # see draw_scene
 
 _names = tuple(THINGS)
 WORLDS = dict(things=World(_names[:20], False, _names[15:20]),
