@@ -16,7 +16,7 @@ from time import perf_counter
 import readme
 
 ROOT = readme.ROOT
-SLOWEST = ('15_model', '18_benchmark', '16_train', '22_bad_input', '20_cost', '21_cli', '17_baselines') # started first, so that no worker ends alone
+SLOWEST = ('17_model', '21_benchmark', '18_train', '28_bad_input', '26_cost', '27_cli', '19_methods') # started first, so that no worker ends alone
 IGNORED = {'.git', '.venv', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints'}
 WEIGHTS = {'.safetensors'} # files that may be larger than LARGEST
 LARGEST, ALL = 5, 50 # MB, of a file and of the repository
