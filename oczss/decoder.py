@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DECODERS', 'Decoded', 'Relation', 'transport', 'Match', 'MPSA', 'HeadMatch', 'HeadAttention', 'DecoderLayer',
-           'LastLayer', 'combine', 'SinkhornDecoder', 'ZegCLIPDecoder', 'choose_text', 'build_sinkhorn',
+           'LastLayer', 'combine', 'check_steps', 'SinkhornDecoder', 'ZegCLIPDecoder', 'choose_text', 'build_sinkhorn',
            'build_zegclip', 'reading', 'predict', 'left_out']
 
 # %% ../nbs/13_decoder.ipynb #13-003
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .core import Registry
-from .sinkhorn import sinkhorn
+from .sinkhorn import WIDEST, sinkhorn
 
 # %% ../nbs/13_decoder.ipynb #13-006
 class Decoded(NamedTuple):
@@ -24,14 +24,16 @@ class Decoded(NamedTuple):
 def _tokens(patches, cls, text, grid):
     "Patches as tokens (b n d), text as (k p d), and the grid (h, w), checked against each other"
     if patches.ndim == 4:
-        if grid is not None: raise ValueError('patches (b d h w) carry their grid; give grid only with patches (b n d)')
+        if grid is not None: raise ValueError('patches (b d h w) carry their grid: leave grid out')
         grid, patches = tuple(patches.shape[2:]), patches.flatten(2).transpose(1, 2)
-    elif patches.ndim != 3: raise ValueError(f'patches have shape {tuple(patches.shape)}: expected (b d h w), or (b n d) with grid')
-    elif grid is None or grid[0]*grid[1] != patches.shape[1]:
-        raise ValueError(f'{patches.shape[1]} patches in a row need their grid=(h, w) with h*w = {patches.shape[1]}, not {grid}')
+    elif patches.ndim != 3:
+        raise ValueError(f'patches have shape {tuple(patches.shape)}: expected (b d h w), or (b n d) with grid')
+    b, n, d = patches.shape
+    if grid is None or grid[0]*grid[1] != n:
+        raise ValueError(f'{n} patches in a row need their grid=(h, w) with h*w = {n}, not {grid}')
     if text.ndim == 2: text = text[:, None]
-    b, _, d = patches.shape
-    if cls.shape != (b, d): raise ValueError(f'cls has shape {tuple(cls.shape)}: with these patches it should be {(b, d)}')
+    if cls.shape != (b, d):
+        raise ValueError(f'cls has shape {tuple(cls.shape)}: with these patches it should be {(b, d)}')
     if text.ndim != 3 or text.shape[2] != d or 0 in text.shape:
         raise ValueError(f'text has shape {tuple(text.shape)}: expected (classes, prompts, {d})')
     return patches, text, grid
@@ -51,13 +53,15 @@ def transport(
     tokens:Tensor, # (b k p d) one query per class and prompt
     patches:Tensor, # (b n d) keys
     eps:float, # entropy weight of the plan, in units of cosine
-    joint:bool, # the published stop rule, over the whole batch
+    faithful:bool=False, # the published stop rule, over the whole batch, and the published masses
+    fixed:int=None, # exactly so many iterations; None: until each problem comes to rest
 ) -> tuple[Tensor, Tensor]: # plan (b k p n) and score map (b k n), float32
     "Transport plan between the patches and the prompts of each class, and its score map (OTSeg)"
     with torch.autocast(patches.device.type, enabled=False):
         tokens, patches = F.normalize(tokens.float(), dim=-1), F.normalize(patches.float(), dim=-1)
         cosine = torch.einsum('bkpd,bnd->bkpn', tokens, patches)
-        plan = sinkhorn((1 - cosine).transpose(2, 3), eps=eps, joint=joint).transpose(2, 3)
+        cost = (1 - cosine).transpose(2, 3)                                       # b k n p
+        plan = sinkhorn(cost, eps=eps, faithful=faithful, fixed=fixed).transpose(2, 3)
         p, n = plan.shape[2:]
         return plan, n*p*(plan*cosine).sum(2)
 
@@ -67,19 +71,23 @@ class Match(nn.Module):
     def __init__(self,
         d:int, # width
         eps:float, # entropy weight
-        joint:bool, # the published stop rule
+        faithful:bool=False, # the published stop rule and masses
+        steps:int=None, # iterations in eval, exactly; None: until each problem comes to rest, as in training
     ):
         super().__init__()
-        self.eps, self.joint = eps, joint
+        self.eps, self.faithful, self.steps = eps, faithful, steps
         self.q, self.k = nn.Linear(d, d), nn.Linear(d, d)
-    def plan(self, tokens, patches): return transport(self.q(tokens), self.k(patches), self.eps, self.joint)
+    def plan(self, tokens:Tensor, patches:Tensor) -> tuple[Tensor, Tensor]: # plan (b k p n) and map (b k n)
+        "Transport between the projected tokens (b k p d) and patches (b n d)"
+        fixed = None if self.training else self.steps
+        return transport(self.q(tokens), self.k(patches), self.eps, self.faithful, fixed)
     def forward(self, tokens:Tensor, patches:Tensor) -> Tensor: # map (b k n)
         return self.plan(tokens, patches)[1]
 
 class MPSA(Match):
     "Multi-prompt Sinkhorn attention: patches pooled by the plan, and the plan's map (OTSeg)"
-    def __init__(self, d:int, eps:float, joint:bool, dropout:float=.1):
-        super().__init__(d, eps, joint)
+    def __init__(self, d:int, eps:float, faithful:bool=False, dropout:float=.1, steps:int=None):
+        super().__init__(d, eps, faithful, steps)
         self.v, self.proj, self.drop = nn.Linear(d, d), nn.Linear(d, d), nn.Dropout(dropout)
     def forward(self, tokens:Tensor, patches:Tensor) -> tuple[Tensor, Tensor]: # update (b k p d) and map (b k n)
         plan, score = self.plan(tokens, patches)
@@ -158,9 +166,12 @@ class _Decoder(nn.Module):
         super().__init__()
         if layers < 1: raise ValueError(f'layers is {layers}: a decoder needs at least one')
         self.d, self.relation = d, Relation(d)
-        self.layers = nn.ModuleList([*(DecoderLayer(attention(), d, dropout) for _ in range(layers - 1)), LastLayer(match())])
+        earlier = [DecoderLayer(attention(), d, dropout) for _ in range(layers - 1)]
+        self.layers = nn.ModuleList([*earlier, LastLayer(match())])
         for module in self.modules():
-            if isinstance(module, nn.Linear): nn.init.trunc_normal_(module.weight, std=.02); nn.init.zeros_(module.bias)
+            if not isinstance(module, nn.Linear): continue
+            nn.init.trunc_normal_(module.weight, std=.02)
+            nn.init.zeros_(module.bias)
     def maps(self,
         tokens:Tensor, # (b k p d) queries
         patches:Tensor, # (b n d)
@@ -174,12 +185,24 @@ class _Decoder(nn.Module):
     def queries(self, patches, cls, text, grid):
         "Queries (b k p d), patches (b n d) and grid, once the width is known to fit"
         patches, text, grid = _tokens(patches, cls, text, grid)
-        if patches.shape[2] != self.d: raise ValueError(f'features have width {patches.shape[2]} but this decoder was built for {self.d}')
+        width = patches.shape[2]
+        if width != self.d: raise ValueError(f'features have width {width} but this decoder was built for {self.d}')
         return self.relation(text, cls), patches, grid
 
 # %% ../nbs/13_decoder.ipynb #13-030
+def check_steps(
+    steps:int|None, # iterations of every plan, or None for as many as it takes
+    eps:float, # entropy weight
+):
+    "ValueError for a fixed number of iterations that the solver cannot do"
+    if steps is None: return
+    if steps < 1: raise ValueError(f'sinkhorn_steps is {steps}: give at least 1, or None for as many as a plan takes')
+    least = 2/WIDEST
+    if eps < least: raise ValueError(f'sinkhorn_steps needs eps of at least {least:.3f}, not {eps}: leave it None')
+
+# %% ../nbs/13_decoder.ipynb #13-031
 class SinkhornDecoder(_Decoder):
-    "OTSeg's decoder: multi-prompt Sinkhorn attention over patches; a class's map depends on its own text only"
+    "OTSeg's decoder: Sinkhorn attention over patches; a class's map depends on its own text only"
     text = 'all'
 
     def __init__(self,
@@ -187,10 +210,13 @@ class SinkhornDecoder(_Decoder):
         layers:int=3, # 3 in OTSeg
         eps:float=.05, # entropy weight of every plan
         dropout:float=.1, # on plans, on both additions and in the perceptron
-        faithful:bool=False, # the published stop rule: one for the whole batch, so that batch mates matter
+        faithful:bool=False, # the published stop rule and masses: batch mates matter, large grids never rest
+        sinkhorn_steps:int=None, # iterations of every plan in eval, exactly; None: until it comes to rest
     ):
-        super().__init__(d, layers, lambda: MPSA(d, eps, faithful, dropout), lambda: Match(d, eps, faithful), dropout)
-        self.eps, self.faithful = eps, faithful
+        check_steps(sinkhorn_steps, eps)
+        attention = lambda: MPSA(d, eps, faithful, dropout, sinkhorn_steps)
+        super().__init__(d, layers, attention, lambda: Match(d, eps, faithful, sinkhorn_steps), dropout)
+        self.eps, self.faithful, self.sinkhorn_steps = eps, faithful, sinkhorn_steps
     def forward(self,
         patches:Tensor, # (b d h w), or (b n d) with grid
         cls:Tensor, # (b d)
@@ -198,10 +224,11 @@ class SinkhornDecoder(_Decoder):
         grid:tuple[int, int]=None, # (h, w) of patches given as (b n d)
     ) -> Decoded: # logits and score (b k h w)
         tokens, patches, grid = self.queries(patches, cls, text, grid)
-        _, score = transport(tokens, patches, self.eps, self.faithful)
+        fixed = None if self.training else self.sinkhorn_steps
+        _, score = transport(tokens, patches, self.eps, self.faithful, fixed)
         return Decoded(combine(self.maps(tokens, patches)).unflatten(2, grid), score.unflatten(2, grid))
 
-# %% ../nbs/13_decoder.ipynb #13-031
+# %% ../nbs/13_decoder.ipynb #13-032
 class ZegCLIPDecoder(_Decoder):
     "ZegCLIP's decoder: softmax attention, one prompt per class, logits from the last map alone"
     text = 'first'
@@ -223,7 +250,7 @@ class ZegCLIPDecoder(_Decoder):
         if p != 1: raise ValueError(f'ZegCLIP takes one prompt per class, not {p}: see `choose_text`')
         return Decoded(self.maps(tokens, patches)[-1].unflatten(2, grid), None)
 
-# %% ../nbs/13_decoder.ipynb #13-034
+# %% ../nbs/13_decoder.ipynb #13-035
 def choose_text(
     text:Tensor, # (k p d) unit length, p prompts per class
     how:str, # 'all', 'mean' or 'first': a decoder's attribute `text`
@@ -234,16 +261,16 @@ def choose_text(
     if how == 'mean': return F.normalize(text.mean(1, keepdim=True), dim=-1)
     raise ValueError(f"{how!r} is no choice of text: a decoder's `text` is 'all', 'mean' or 'first'")
 
-# %% ../nbs/13_decoder.ipynb #13-037
+# %% ../nbs/13_decoder.ipynb #13-038
 DECODERS = Registry('decoder')
 
 @DECODERS.register('sinkhorn')
 def build_sinkhorn(
-    cfg, # a config: its layers, eps and dropout are read
+    cfg, # a config: its layers, eps, dropout and sinkhorn_steps are read
     d:int, # width of the features
 ) -> SinkhornDecoder:
     "OTSeg's decoder, as a config asks for it"
-    return SinkhornDecoder(d, cfg.layers, cfg.eps, cfg.dropout)
+    return SinkhornDecoder(d, cfg.layers, cfg.eps, cfg.dropout, sinkhorn_steps=cfg.sinkhorn_steps)
 
 @DECODERS.register('zegclip')
 def build_zegclip(
@@ -253,7 +280,7 @@ def build_zegclip(
     "ZegCLIP's decoder, as a config asks for it"
     return ZegCLIPDecoder(d, cfg.layers, cfg.heads, cfg.dropout)
 
-# %% ../nbs/13_decoder.ipynb #13-042
+# %% ../nbs/13_decoder.ipynb #13-043
 def reading(
     decoded:Decoded, # logits and score (b k h w)
     maps:str='mean', # 'mean' of logits and score (OTSeg), or 'logits' alone
@@ -263,7 +290,7 @@ def reading(
     logits, score = decoded
     return logits if score is None or maps == 'logits' else (logits + score)/2
 
-# %% ../nbs/13_decoder.ipynb #13-045
+# %% ../nbs/13_decoder.ipynb #13-046
 def predict(
     decoded:Decoded, # on the patch grid
     seen_ids=(), # classes of the list that were seen in training; empty takes nothing off
@@ -279,7 +306,7 @@ def predict(
     held_back = torch.tensor([bias*(i in ids) for i in range(k)], device=x.device)
     return x.sigmoid() - held_back[:, None, None]
 
-# %% ../nbs/13_decoder.ipynb #13-058
+# %% ../nbs/13_decoder.ipynb #13-060
 def left_out(
     d:int=512, # width
     layers:int=3, # decoder layers
