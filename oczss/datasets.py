@@ -42,6 +42,7 @@ def labels_from_1(
     table[[0, IGNORE]] = IGNORE
     return table
 
+# %% ../nbs/04_datasets.ipynb #04-008
 @LABELS.register('from 0')
 def labels_from_0(
     k:int, # classes, stored as 0..k-1
@@ -52,7 +53,7 @@ def labels_from_0(
     table[IGNORE] = IGNORE
     return table
 
-# %% ../nbs/04_datasets.ipynb #04-009
+# %% ../nbs/04_datasets.ipynb #04-011
 # street sign, hat, shoe, eye glasses, plate, mirror, window, desk, door, blender, hair brush
 COCO_UNUSED = 11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90
 
@@ -68,7 +69,7 @@ def labels_of_coco_stuff(
     table[IGNORE] = IGNORE
     return table
 
-# %% ../nbs/04_datasets.ipynb #04-011
+# %% ../nbs/04_datasets.ipynb #04-013
 def map_labels(
     labels:torch.Tensor, # (...) uint8, as stored
     table:torch.Tensor,  # (256) int16, -1 where a label must not occur
@@ -81,7 +82,7 @@ def map_labels(
                          'the labels are stored')
     return mapped
 
-# %% ../nbs/04_datasets.ipynb #04-014
+# %% ../nbs/04_datasets.ipynb #04-016
 @dataclass(frozen=True)
 class Layout:
     "Where a data set keeps things, relative to its root (VOC's by default)."
@@ -90,6 +91,7 @@ class Layout:
     lists: str|None = 'ImageSets/Segmentation'       # folder of the lists; None: every image
     instances: str|None = 'SegmentationObject'       # folder of object numbers; None: there are none
 
+# %% ../nbs/04_datasets.ipynb #04-017
 @dataclass(frozen=True)
 class Archive:
     "A file to download."
@@ -97,7 +99,7 @@ class Archive:
     checksum: str = ''  # 'md5:…' or 'sha1:…'; empty where none was published
     holds: str = ''     # what is in it, and what to do with it
 
-# %% ../nbs/04_datasets.ipynb #04-016
+# %% ../nbs/04_datasets.ipynb #04-019
 @dataclass(frozen=True)
 class DataSpec:
     "All there is to know about a data set, its files apart (ours)."
@@ -141,7 +143,7 @@ class DataSpec:
             raise ValueError(f'{self.name} has no part {part!r}: choose one of {", ".join(self.layout)}')
         return self.layout[part]
 
-# %% ../nbs/04_datasets.ipynb #04-019
+# %% ../nbs/04_datasets.ipynb #04-022
 DATASETS = Registry('data set')
 
 for _name in WORLDS:
@@ -149,7 +151,7 @@ for _name in WORLDS:
     DATASETS[_name] = DataSpec(_name, _split.classes, _split.unseen, templates='toy', test='test',
                                root=f'runs/worlds/{_name}', preset='toy')
 
-# %% ../nbs/04_datasets.ipynb #04-021
+# %% ../nbs/04_datasets.ipynb #04-024
 _pascal = 'http://host.robots.ox.ac.uk/pascal/VOC'
 _berkeley = 'http://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping'
 
@@ -161,7 +163,7 @@ DATASETS['voc12'] = DataSpec(
               Archive(f'{_berkeley}/semantic_contours/benchmark.tgz', 'md5:82b4d87ceb2ed10f6038a1cba92111cb',
                       'SBD, the masks of trainaug: then run `convert_sbd`')))
 
-# %% ../nbs/04_datasets.ipynb #04-023
+# %% ../nbs/04_datasets.ipynb #04-026
 for _letter, _unseen in dict(A=CONTEXT_A_UNSEEN, B=CONTEXT_B_UNSEEN).items():
     DATASETS[f'context {_letter}'] = DataSpec(
         f'context {_letter}', CONTEXT, _unseen, templates='otseg_8', root='data/VOCdevkit/VOC2010', preset='context',
@@ -172,7 +174,7 @@ for _letter, _unseen in dict(A=CONTEXT_A_UNSEEN, B=CONTEXT_B_UNSEEN).items():
                           'sha1:169325d9f7e9047537fedca7b04de4dddf10b881',
                           'labels, read with the `detail` package: then `context_labels`')))
 
-# %% ../nbs/04_datasets.ipynb #04-024
+# %% ../nbs/04_datasets.ipynb #04-027
 _coco, _calvin = 'http://images.cocodataset.org/zips', 'http://calvin.inf.ed.ac.uk/wp-content/uploads/data'
 
 DATASETS['coco_stuff'] = DataSpec(
@@ -186,7 +188,7 @@ DATASETS['coco_stuff'] = DataSpec(
               Archive(f'{_calvin}/cocostuffdataset/stuffthingmaps_trainval2017.zip', '',
                       'masks: unpack in annotations/')))
 
-# %% ../nbs/04_datasets.ipynb #04-027
+# %% ../nbs/04_datasets.ipynb #04-030
 def hide_unseen(
     target:torch.Tensor, # (...) class ids or IGNORE
     split:Split,         # whose unseen classes are hidden
@@ -195,7 +197,7 @@ def hide_unseen(
     unseen = torch.tensor(split.unseen_ids, dtype=target.dtype, device=target.device)
     return target.masked_fill(torch.isin(target, unseen), IGNORE)
 
-# %% ../nbs/04_datasets.ipynb #04-030
+# %% ../nbs/04_datasets.ipynb #04-033
 def read_list(
     path:str|Path, # a text file, one name a line
 )->list[str]: # in the file's order
@@ -210,7 +212,7 @@ def read_list(
     if twice: raise ValueError(f'the list {path} names {", ".join(twice[:3])} more than once')
     return names
 
-# %% ../nbs/04_datasets.ipynb #04-031
+# %% ../nbs/04_datasets.ipynb #04-034
 def _need_folders(root, folders):
     "Refuse a root without these folders, and say what it holds instead"
     if not root.is_dir(): raise FileNotFoundError(f'there is no folder {root}')
@@ -235,12 +237,12 @@ def _require(names, files, what, wanted_by):
         raise FileNotFoundError(f'{wanted_by} names {len(gone)} of {len(names)} without {what}, '
                                 f'first {", ".join(gone[:3])}')
 
-# %% ../nbs/04_datasets.ipynb #04-033
+# %% ../nbs/04_datasets.ipynb #04-036
 def _where_from(spec):
     "The end of a sentence about missing files"
     if spec.archives: return f'oczss.datasets.how_to_get({spec.name!r}) says where to download {spec.name}'
     if spec.name in WORLDS: return f'oczss.datasets.write_world(folder, {spec.name!r}) draws {spec.name}'
-    return f'the data set {spec.name} must have all its files'
+    return f'{spec.name} is a data set of your own, so only you can complete it'
 
 def _find(root, part, layout, instances):
     "Names, images, masks and, if asked for, object numbers of a part, none of them missing"
@@ -254,12 +256,13 @@ def _find(root, part, layout, instances):
     if instances: _require(names, objects, f'object numbers in {layout.instances}/', source)
     return names, images, masks, objects
 
-# %% ../nbs/04_datasets.ipynb #04-035
+# %% ../nbs/04_datasets.ipynb #04-038
 def _open_mask_of(image, path):
     "The labels in a file, which must be as large as the image they belong to"
     labels = open_mask(path)
     if image.size != labels.shape[::-1]:
-        raise ValueError(f'{path} is {labels.shape[1]}×{labels.shape[0]}, but its image is {image.width}×{image.height}')
+        H, W = labels.shape
+        raise ValueError(f'{path} is {W}×{H}, but its image is {image.width}×{image.height}: both must be of one size')
     return labels
 
 def _open_target(image, path, table):
@@ -268,7 +271,7 @@ def _open_target(image, path, table):
     try: return map_labels(labels, table)
     except ValueError as e: raise ValueError(f'{path}: {e}') from None
 
-# %% ../nbs/04_datasets.ipynb #04-037
+# %% ../nbs/04_datasets.ipynb #04-040
 class SegmentationFolder(Dataset):
     "Images and label masks of one part of a data set (ours)."
     def __init__(self,
@@ -311,7 +314,7 @@ class SegmentationFolder(Dataset):
                     classes=_digest(name.encode() for name in self.spec.classes),
                     first=_digest(path.read_bytes() for path in first))
 
-# %% ../nbs/04_datasets.ipynb #04-039
+# %% ../nbs/04_datasets.ipynb #04-042
 def _digest(blocks):
     "Twelve hexadecimal letters for a sequence of bytes objects, their borders included"
     found = hashlib.sha256()
@@ -324,13 +327,14 @@ def data_digest(
     "A fingerprint in short: equal for equal files, lists and classes (ours)."
     return _digest([json.dumps(fingerprint, sort_keys=True).encode()])
 
-# %% ../nbs/04_datasets.ipynb #04-041
+# %% ../nbs/04_datasets.ipynb #04-044
 def _plain(name, what):
     "A name that can only be a file in the folder it is meant for, or a `ValueError`"
-    if not name.strip() or name.startswith('.') or set(name) & set('/\\:\0'):
+    if name != name.strip() or not name.isprintable() or name.startswith('.') or set(name) & set('/\\:') or not name:
         raise ValueError(f'{name!r} is no plain name for {what}: use letters, digits, - and _')
     return name
 
+# %% ../nbs/04_datasets.ipynb #04-045
 def write_sample(
     root:str|Path,                    # the data set's folder
     name:str,                         # stem of the files
@@ -349,6 +353,7 @@ def write_sample(
     save_mask(root/'SegmentationClass'/f'{name}.png', mask)
     if instances is not None: save_mask(root/'SegmentationObject'/f'{name}.png', instances)
 
+# %% ../nbs/04_datasets.ipynb #04-046
 def write_list(
     root:str|Path,   # the data set's folder
     part:str,        # name of the list
@@ -359,7 +364,7 @@ def write_list(
     with atomic(Path(root)/'ImageSets/Segmentation'/f'{_plain(part, "a part")}.txt') as draft:
         draft.write_text(text, encoding='utf-8')
 
-# %% ../nbs/04_datasets.ipynb #04-054
+# %% ../nbs/04_datasets.ipynb #04-059
 COUNTS = dict(train=1600, val=120, test=240) # images in each part of a world
 
 def _drawing(world):
@@ -371,7 +376,7 @@ def _claim(root, world):
     note, ours = root/'world.json', dict(world=world, drawing=_drawing(world))
     if not note.is_file():
         if any((root/f).exists() for f in ('JPEGImages', 'SegmentationClass', 'SegmentationObject', 'ImageSets')):
-            raise ValueError(f'{root} holds a data set but no world.json, so it is not known what: choose another folder')
+            raise ValueError(f'{root} holds a data set but no world.json that says which: choose another folder')
         with atomic(note) as draft: draft.write_text(json.dumps(ours))
     held = json.loads(note.read_text())
     if held['world'] != world:
@@ -380,16 +385,27 @@ def _claim(root, world):
         raise ValueError(f'{root} was drawn by another version of {world!r} (checksum {held["drawing"]}, '
                          f'now {ours["drawing"]}): delete it, or choose another folder')
 
-# %% ../nbs/04_datasets.ipynb #04-056
+# %% ../nbs/04_datasets.ipynb #04-061
 def _refuse_leftovers(root, part, count):
     "Refuse a folder with more images of a part than are asked for"
-    images = root/'JPEGImages'
-    held = [p.stem for p in images.iterdir() if re.fullmatch(rf'{re.escape(part)}_\d+', p.stem)] if images.is_dir() else []
-    beyond = sorted(name for name in held if int(name.rsplit('_', 1)[1]) >= count)
+    numbered = re.compile(rf'{re.escape(part)}_(\d+)')
+    found = [numbered.fullmatch(path.stem) for path in (root/'JPEGImages').glob('*')]
+    beyond = sorted(match[0] for match in found if match and int(match[1]) >= count)
     if beyond:
-        raise ValueError(f'{root} holds {len(beyond)} images of {part} beyond the {count} asked for, first {beyond[0]}: '
-                         'ask for as many, or choose another folder')
+        raise ValueError(f'{root} holds {len(beyond)} images of {part} beyond the {count} asked for, '
+                         f'first {beyond[0]}: ask for as many, or choose another folder')
 
+def _write_part(root, world, part, count, progress):
+    "Draw what is missing of a part, and then its list"
+    names = [f'{part}_{i:05}' for i in range(count)]
+    listed = root/'ImageSets/Segmentation'/f'{part}.txt'
+    if listed.exists() and read_list(listed) == names: return
+    for i, name in enumerate(tqdm(names, desc=f'{world} {part}', disable=not progress)):
+        if (root/'SegmentationObject'/f'{name}.png').exists(): continue # written last, so the sample is complete
+        write_sample(root, name, *draw_world(world, part, i), quality=95)
+    write_list(root, part, names) # last: a list promises that its files are there
+
+# %% ../nbs/04_datasets.ipynb #04-062
 def write_world(
     root:str|Path,         # folder to write to; nothing is written outside it
     world:str='things',    # a key of shapes.WORLDS
@@ -406,17 +422,7 @@ def write_world(
     for part, count in counts.items(): _write_part(root, world, part, count, progress)
     return root
 
-def _write_part(root, world, part, count, progress):
-    "Draw what is missing of a part, and then its list"
-    names = [f'{part}_{i:05}' for i in range(count)]
-    listed = root/'ImageSets/Segmentation'/f'{part}.txt'
-    if listed.exists() and read_list(listed) == names: return
-    for i, name in enumerate(tqdm(names, desc=f'{world} {part}', disable=not progress)):
-        if (root/'SegmentationObject'/f'{name}.png').exists(): continue # written last, so the sample is complete
-        write_sample(root, name, *draw_world(world, part, i), quality=95)
-    write_list(root, part, names) # last: a list promises that its files are there
-
-# %% ../nbs/04_datasets.ipynb #04-062
+# %% ../nbs/04_datasets.ipynb #04-068
 def _own_layout(root, images, masks):
     "The layout of a folder of one's own, its lists and object numbers left out where there are none"
     usual = Layout()
@@ -428,6 +434,7 @@ def _own_layout(root, images, masks):
     instances = layout.instances if (root/layout.instances).is_dir() else None
     return Layout(layout.images, layout.masks, layout.lists if lists else None, instances), lists
 
+# %% ../nbs/04_datasets.ipynb #04-069
 def folder_spec(
     root:str|Path,                 # the folder
     classes:Sequence[str]|Path,    # all names in label order, or a text file with one name a line
@@ -439,17 +446,20 @@ def folder_spec(
 )->DataSpec: # DATASETS[spec.name] = spec makes it known by name
     "The specification of a folder of your own (ours)."
     root = Path(root).resolve()
-    if isinstance(classes, (str, Path)): classes = read_list(classes)
+    if isinstance(classes, (str, Path)):
+        if not Path(classes).is_file():
+            raise ValueError(f'classes is {str(classes)!r}: give a list of names, or a text file with one name a line')
+        classes = read_list(classes)
     layout, lists = _own_layout(root, images, masks)
     train = 'train' if lists else 'all'
     val = 'val' if 'val' in lists else train
-    spec = DataSpec(name or root.name, tuple(classes), tuple(unseen), labels=labels, root=str(root), train=train, val=val,
-                    layout=layout if lists else dict(all=layout), test='test' if 'test' in lists else val)
+    spec = DataSpec(name or root.name, classes, unseen, layout=layout if lists else dict(all=layout), labels=labels,
+                    train=train, val=val, test='test' if 'test' in lists else val, root=str(root))
     if spec.name in DATASETS and DATASETS[spec.name] != spec:
         raise ValueError(f'there is another data set {spec.name!r}: give this one another name')
     return spec
 
-# %% ../nbs/04_datasets.ipynb #04-068
+# %% ../nbs/04_datasets.ipynb #04-075
 def checksum(
     path:str|Path,         # a file of any size
     algorithm:str='sha1',  # any name `hashlib` knows
@@ -468,16 +478,16 @@ def verify(
     found = checksum(path, expected.split(':')[0])
     if found != expected: raise ValueError(f'{path} has {found} instead of {expected}: download it again')
 
-# %% ../nbs/04_datasets.ipynb #04-070
+# %% ../nbs/04_datasets.ipynb #04-077
 def how_to_get(
     name:str, # a key of DATASETS
 )->str: # lines to read
     "Where to download a data set, and what is in each archive (ours)."
     spec = DATASETS[name]
-    if not spec.archives: return f'{name} is not to be downloaded: {_where_from(spec)}'
+    if not spec.archives: return _where_from(spec)
     return '\n'.join(f'{a.url}\n    {a.holds}\n    {a.checksum or "no checksum was published"}' for a in spec.archives)
 
-# %% ../nbs/04_datasets.ipynb #04-073
+# %% ../nbs/04_datasets.ipynb #04-080
 def train_aug_list(
     voc_train:list[str], # names in VOC's train.txt
     voc_val:list[str],   # names in VOC's val.txt
@@ -486,7 +496,7 @@ def train_aug_list(
     "The names of VOC's augmented training set (mmsegmentation, sorted by us)."
     return sorted((set(voc_train) | set(sbd)) - set(voc_val))
 
-# %% ../nbs/04_datasets.ipynb #04-075
+# %% ../nbs/04_datasets.ipynb #04-082
 def sbd_mask(
     path:str|Path, # dataset/cls/*.mat of SBD
 )->np.ndarray: # (H W) uint8, 0 = background, 1..20
@@ -507,7 +517,7 @@ def convert_sbd(
         save_mask(voc_root/f'SegmentationClassAug/{name}.png', sbd_mask(sbd_root/f'cls/{name}.mat'))
     write_list(voc_root, 'trainaug', names)
 
-# %% ../nbs/04_datasets.ipynb #04-081
+# %% ../nbs/04_datasets.ipynb #04-088
 CONTEXT_IDS = [0, 2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113, 115, 144,
                158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354, 355,
                360, 366, 368, 397, 415, 416, 420, 424, 427, 440, 445, 454, 458]
@@ -523,7 +533,7 @@ def context_labels(
                          'read the labels from trainval_merged.json')
     return position.astype(np.uint8)
 
-# %% ../nbs/04_datasets.ipynb #04-086
+# %% ../nbs/04_datasets.ipynb #04-093
 def _seed(*key): return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 class _Positions(Sampler):
@@ -547,7 +557,7 @@ class _Positions(Sampler):
             yield batch
             position += self.world * self.batch_size
 
-# %% ../nbs/04_datasets.ipynb #04-087
+# %% ../nbs/04_datasets.ipynb #04-094
 class _Seeded(Dataset):
     "Items drawn under a seed of their own"
     def __init__(self, dataset): self.dataset = dataset
@@ -569,7 +579,7 @@ def collate(
                  name=[item['name'] for item in items])
     return batch | (dict(instances=stack('instances').long()) if 'instances' in items[0] else {})
 
-# %% ../nbs/04_datasets.ipynb #04-088
+# %% ../nbs/04_datasets.ipynb #04-095
 def batches(
     dataset:Dataset,   # items with image, target and name, all of one size
     batch_size:int,    # per process

@@ -53,7 +53,7 @@ def atomic(
         os.replace(draft, path)
     finally: draft.unlink(missing_ok=True)
 
-# %% ../nbs/03_images.ipynb #03-012
+# %% ../nbs/03_images.ipynb #03-014
 def _upright(picture):
     "Turned as the camera noted; a damaged note is no note, since the pixels are sound"
     with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def _rgb(picture):
         picture = Image.alpha_composite(Image.new('RGBA', picture.size, 'white'), picture)
     return picture.convert('RGB')
 
-# %% ../nbs/03_images.ipynb #03-013
+# %% ../nbs/03_images.ipynb #03-015
 def _bytes(values):
     "An array of any numeric type as uint8"
     if values.dtype == np.uint8: return values
@@ -88,7 +88,7 @@ def _bytes(values):
         raise ValueError(f'floats must lie in [0, 1], not [{values.min():g}, {values.max():g}]: scale them first')
     return np.round(values * 255).astype(np.uint8)
 
-# %% ../nbs/03_images.ipynb #03-015
+# %% ../nbs/03_images.ipynb #03-017
 def _from_array(values):
     if isinstance(values, torch.Tensor):
         values = values.detach().float() if values.dtype in (torch.bfloat16, torch.float16) else values.detach()
@@ -109,7 +109,7 @@ def _from_file(path):
     except Exception:
         raise ValueError(f'{path} cannot be read as an image: it is damaged, or not an image at all') from None
 
-# %% ../nbs/03_images.ipynb #03-016
+# %% ../nbs/03_images.ipynb #03-018
 def open_image(
     x:str|Path|Image.Image|np.ndarray|torch.Tensor, # a file, a PIL image, an array (H W [c]) or a tensor ([c] H W)
 )->Image.Image: # RGB, 8 bits, upright
@@ -124,7 +124,7 @@ def open_image(
     if 0 in x.size: raise ValueError(f'the image has no pixels: its size is {x.size}')
     return _rgb(x)
 
-# %% ../nbs/03_images.ipynb #03-029
+# %% ../nbs/03_images.ipynb #03-031
 def open_mask(
     path:str|Path, # a palette or grey PNG
 )->torch.Tensor: # (H W) uint8: the stored labels, never colours
@@ -141,7 +141,7 @@ def open_mask(
         raise ValueError(f'{path} holds labels up to {labels.max()}: at most 255 are supported')
     return torch.from_numpy(labels.astype(np.uint8))
 
-# %% ../nbs/03_images.ipynb #03-031
+# %% ../nbs/03_images.ipynb #03-033
 def save_mask(
     path:str|Path,     # a .png file
     labels:np.ndarray, # (H W) integers in [0, 65535]
@@ -155,7 +155,7 @@ def save_mask(
     if picture.mode == 'L': picture.putpalette(palette().flatten().tolist())
     with atomic(path) as draft: picture.save(draft)
 
-# %% ../nbs/03_images.ipynb #03-034
+# %% ../nbs/03_images.ipynb #03-036
 def resize_scale(
     H:int,          # rows
     W:int,          # columns
@@ -180,7 +180,7 @@ class RandomShortSide(v2.Transform):
 
     def transform(self, inpt, params): return self._call_kernel(F.resize, inpt, size=params['size'], antialias=True)
 
-# %% ../nbs/03_images.ipynb #03-037
+# %% ../nbs/03_images.ipynb #03-039
 # mean and deviation of red, green and blue in [0, 1]
 CLIP_STATS = (.48145466, .4578275, .40821073), (.26862954, .26130258, .27577711)
 IMAGENET_STATS = (.485, .456, .406), (.229, .224, .225)
@@ -213,7 +213,7 @@ class RandomCrop(v2.Transform):
         cropped = self._call_kernel(F.crop, inpt, **params['box'])
         return self._call_kernel(F.pad, cropped, padding=params['padding'], fill=fill)
 
-# %% ../nbs/03_images.ipynb #03-042
+# %% ../nbs/03_images.ipynb #03-044
 def train_transform(
     crop:int,                          # side of the square the model trains on, pixels
     short_side:int,                    # short side before the ratio; 512 on VOC and COCO-Stuff, 520 on Context
@@ -225,7 +225,7 @@ def train_transform(
     return v2.Compose([RandomShortSide(short_side, ratio), RandomCrop(crop), v2.RandomHorizontalFlip(), *colours,
                        v2.ToDtype({tv_tensors.Image: torch.float32, 'others': None}, scale=True)])
 
-# %% ../nbs/03_images.ipynb #03-047
+# %% ../nbs/03_images.ipynb #03-049
 def normalise(
     image:torch.Tensor,     # (... 3 H W) float in [0, 1]
     stats:tuple=CLIP_STATS, # mean and deviation, three values each; IMAGENET_STATS for DINO
