@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from types import UnionType
 from .cells import CELLS
-from .clip import patch_size
+from .clip import patch_of
 from .core import Registry
 from .datasets import DATASETS
 from .decoder import DECODERS
@@ -119,7 +119,7 @@ def _check_limits(f, value):
 # %% ../nbs/15_config.ipynb #15-014
 def _check_sizes(cfg):
     "Windows and crops against each other and against CLIP's patch."
-    patch = patch_size(cfg.clip)
+    patch = patch_of(cfg.clip)
     for name in ('window', 'crop'):
         side = getattr(cfg, name)
         if side % patch:
