@@ -14,6 +14,6 @@ setup(
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
     packages=[cfg['lib_name']], python_requires=f'>={cfg["min_python"]}', zip_safe=False,
     install_requires=cfg['requirements'].split(),
-    extras_require=dict(dev=cfg['dev_requirements'].split(), pretrain=cfg['pretrain_requirements'].split()),
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'pretrain', 'slurm')},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f'{cfg["lib_name"]}={cfg["lib_name"]}._modidx:d']),
 )

@@ -16,15 +16,19 @@ from time import perf_counter
 import readme
 
 ROOT = readme.ROOT
-SLOWEST = ('17_model', '21_benchmark', '18_train', '28_bad_input', '26_cost', '27_cli', '19_methods') # started first, so that no worker ends alone
+SLOWEST = ('17_model', '18_train', '19_methods', '20_experiments', '21_benchmark', '22_your_own_idea',
+           '11_refine', '12_sinkhorn', '26_cost', '27_cli', '28_bad_input') # started first, so that no worker ends alone
 IGNORED = {'.git', '.venv', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints'}
 WEIGHTS = {'.safetensors'} # files that may be larger than LARGEST
 LARGEST, ALL = 5, 50 # MB, of a file and of the repository
+WIDE, LONG = 120, 45 # characters in an exported line, lines in an exported cell: more is hard to read
+CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]') # all but tab and line feed
 MACHINE = re.compile(r'/(?:root|work|home/\w+|Users/\w+)/[\w.]+|[A-Z]:\\\\Users')
 
 def files():
     "Paths of the repository, relative to its root: what git tracks, and what it would if it were added."
-    found = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True)
+    command = ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard']
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if found.returncode == 0: names = [Path(name) for name in set(found.stdout.split('\0')) if name]
     else: names = [p.relative_to(ROOT) for p in ROOT.rglob('*') if not IGNORED & set(p.relative_to(ROOT).parts)]
     return sorted(p for p in names if (ROOT/p).is_file())
@@ -39,19 +43,31 @@ def copy(folder):
 def environment(folder):
     "Of a process that runs in a copy: its package, one thread, no network and no cache of weights."
     env = {k: v for k, v in os.environ.items() if not k.startswith(('OCZSS_', 'PYTHONPATH', 'IN_TEST'))}
-    one = {name: '1' for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'HF_HUB_OFFLINE', 'PYTHONDONTWRITEBYTECODE')}
-    return env | one | dict(PYTHONPATH=str(folder), HF_HOME=str(folder/'no cache'), TORCH_HOME=str(folder/'no cache'))
+    ones = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'HF_HUB_OFFLINE', 'PYTHONDONTWRITEBYTECODE')
+    own = dict(PYTHONPATH=str(folder), HF_HOME=str(folder/'no cache'), TORCH_HOME=str(folder/'no cache'))
+    return env | dict.fromkeys(ones, '1') | own
 
 def nbdev(command, folder):
     "Run an nbdev command in a copy; RuntimeError if it fails."
-    code = f'import sys; sys.argv = [{command!r}]; from nbdev.{dict(nbdev_clean="clean", nbdev_export="doclinks")[command]} import {command}; {command}()'
-    done = subprocess.run([sys.executable, '-c', code], cwd=folder, env=environment(folder), capture_output=True, text=True)
+    home = dict(nbdev_clean='clean', nbdev_export='doclinks')[command]
+    code = f'import sys; sys.argv = [{command!r}]; from nbdev.{home} import {command}; {command}()'
+    process = [sys.executable, '-c', code]
+    done = subprocess.run(process, cwd=folder, env=environment(folder), capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f'{command} failed:\n{done.stderr[-2000:]}')
 
 def different(folder, names):
     "Which of the named files are not the same here and in a copy."
     read = lambda path: path.read_bytes() if path.is_file() else None
     return [str(name) for name in sorted(names) if read(ROOT/name) != read(folder/name)]
+
+def cells(page, kind='code'):
+    "The cells of a page: (number, source, saved outputs)."
+    for i, cell in enumerate(json.loads(page.read_text(encoding='utf-8'))['cells']):
+        if cell['cell_type'] == kind: yield i, ''.join(cell['source']), cell.get('outputs', [])
+
+def pages():
+    "All pages, in their order."
+    return sorted((ROOT/'nbs').glob('*.ipynb'))
 
 def modules():
     "Exported modules by number: {name: number of its page}."
@@ -103,45 +119,77 @@ def ladder(folder):
             continue
         for module, names, level in imports(ast.parse(path.read_text(encoding='utf-8'))):
             if '*' in names: found.append(f'oczss/{path.name}: star import from {module}')
-            if module.split('.')[0] in ('fastcore', 'nbdev', 'IPython'): found.append(f'oczss/{path.name}: imports {module}, which only pages may')
-            if not level and module.split('.')[0] != 'oczss': continue
+            library = module.split('.')[0]
+            if library in ('fastcore', 'nbdev', 'IPython'):
+                found.append(f'oczss/{path.name}: imports {module}, which only pages may')
+            if not level and library != 'oczss': continue
             inside = module if level else module.partition('.')[2]
             for target in [inside] if inside else names:
-                if order.get(target, 99) >= order[name]: found.append(f'oczss/{path.name} (page {order[name]:02}) imports {target} (page {order.get(target, "none")})')
+                if order.get(target, 99) < order[name]: continue
+                found.append(f'oczss/{path.name} (page {order[name]:02}) imports {target} (page {order.get(target, "none")})')
+    return found
+
+def short(folder):
+    "Exported lines and cells are short"
+    found = []
+    for page in pages():
+        for i, source, _ in cells(page):
+            if not re.search(r'^#\|\s*exporti?\b', source, re.M): continue
+            lines = source.strip().split('\n')
+            if len(lines) > LONG: found.append(f'{page.name}, cell {i}: {len(lines)} lines, more than {LONG}')
+            for line in lines:
+                if len(line) > WIDE: found.append(f'{page.name}, cell {i}: {len(line)} characters in {line.strip()[:40]!r}...')
+    return found
+
+def no_litter(folder):
+    "Pages hold no control characters and no progress bars"
+    found = []
+    for page in pages():
+        for kind in ('code', 'markdown'):
+            for i, source, outputs in cells(page, kind):
+                hits = CONTROL.findall(source)
+                if hits: found.append(f'{page.name}, cell {i}: control character {hits[0]!r}')
+                if '%|' in json.dumps([o for o in outputs if o['output_type'] == 'stream']):
+                    found.append(f'{page.name}, cell {i}: a progress bar was saved')
     return found
 
 def version_alone(folder):
     "oczss/__init__.py holds the version alone"
     config = ConfigParser(delimiters=['='])
     config.read(ROOT/'settings.ini', encoding='utf-8')
-    wanted, text = f'__version__ = "{config["DEFAULT"]["version"]}"', (ROOT/'oczss'/'__init__.py').read_text().strip()
+    wanted = f'__version__ = "{config["DEFAULT"]["version"]}"'
+    text = (ROOT/'oczss'/'__init__.py').read_text(encoding='utf-8').strip()
     return [] if text == wanted else [f'oczss/__init__.py is {text[:200]!r}, not {wanted!r}']
 
 def no_errors(folder):
     "Pages are saved executed, without errors"
     found = []
-    for page in sorted((ROOT/'nbs').glob('*.ipynb')):
-        cells = [c for c in json.loads(page.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
-        if not any(c['outputs'] for c in cells): found.append(f'{page.name}: no output is saved')
-        found += [f'{page.name}: a saved output is an error, {o["ename"]}' for c in cells for o in c['outputs'] if o['output_type'] == 'error']
+    for page in pages():
+        outputs = [output for _, _, saved in cells(page) for output in saved]
+        if not outputs: found.append(f'{page.name}: no output is saved')
+        errors = [output['ename'] for output in outputs if output['output_type'] == 'error']
+        found += [f'{page.name}: a saved output is an error, {name}' for name in errors]
     return found
 
 def sizes(folder):
     "No file is too large"
     size = {path: (ROOT/path).stat().st_size/1e6 for path in files()}
-    found = [f'{path}: {mb:.1f} MB, more than {LARGEST}' for path, mb in size.items() if mb > LARGEST and path.suffix not in WEIGHTS]
-    return found + ([f'the repository has {sum(size.values()):.0f} MB, more than {ALL}'] if sum(size.values()) > ALL else [])
+    large = {path: mb for path, mb in size.items() if mb > LARGEST and path.suffix not in WEIGHTS}
+    found, total = [f'{path}: {mb:.1f} MB, more than {LARGEST}' for path, mb in large.items()], sum(size.values())
+    return found + ([f'the repository has {total:.0f} MB, more than {ALL}'] if total > ALL else [])
 
 def no_machine_paths(folder):
     "No file names a folder of somebody's machine"
     found = []
     for path in files():
         if path.suffix not in ('.py', '.ipynb', '.md', '.ini', '.csv', '.txt', '') or path.parts[0] == 'dev': continue
-        hits = MACHINE.findall(re.sub(r'"image/(?:png|jpeg)": "[^"]*"', '', (ROOT/path).read_text(encoding='utf-8', errors='replace')))
+        text = (ROOT/path).read_text(encoding='utf-8', errors='replace')
+        hits = MACHINE.findall(re.sub(r'"image/(?:png|jpeg)": "[^"]*"', '', text))
         if hits: found.append(f'{path}: {hits[0]}' + (f' and {len(hits) - 1} more' if len(hits) > 1 else ''))
     return found
 
-CHECKS = (clean, exported, readme_in_step, ladder, version_alone, no_errors, sizes, no_machine_paths)
+CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, sizes, no_machine_paths)
+SHOWN = 20 # complaints of one check
 
 def report(good, label, seconds, details=()):
     print(f'{"ok  " if good else "FAIL"} {seconds:6.1f} s  {label}', flush=True)
@@ -153,7 +201,8 @@ def run_check(check):
     with tempfile.TemporaryDirectory() as folder:
         try: found = check(Path(folder))
         except Exception as e: found = [f'{type(e).__name__}: {e}']
-    return report(not found, check.__doc__, perf_counter() - start, found[:20])
+    more = [f'and {len(found) - SHOWN} more'] if len(found) > SHOWN else []
+    return report(not found, check.__doc__, perf_counter() - start, found[:SHOWN] + more)
 
 PAGE = '''
 import sys
@@ -174,8 +223,10 @@ def run_page(page, limit):
     start = perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         copy(Path(folder))
-        process = subprocess.Popen([sys.executable, '-c', PAGE, f'nbs/{page}'], cwd=folder, env=environment(Path(folder)), text=True, errors='replace',
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, '-c', PAGE, f'nbs/{page}'], cwd=folder, env=environment(Path(folder)), text=True,
+            errors='replace', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True)
         RUNNING.add(process)
         try: tail = process.communicate(timeout=limit)[0]
         except subprocess.TimeoutExpired:
@@ -187,19 +238,21 @@ def run_page(page, limit):
 
 def run_pages(names, workers, limit):
     "Run pages side by side, the slowest first; returns whether each passed."
-    size = {p.name: p.stat().st_size for p in (ROOT/'nbs').glob('*.ipynb')}
-    pages = sorted((n for n in size if not names or any(word in n for word in names)), key=lambda n: (SLOWEST.index(n[:-6]) if n[:-6] in SLOWEST else 99, -size[n]))
+    wanted = [p for p in pages() if not names or any(word in p.name for word in names)]
+    place = lambda p: (SLOWEST.index(p.stem) if p.stem in SLOWEST else len(SLOWEST), -p.stat().st_size)
+    todo = [p.name for p in sorted(wanted, key=place)]
     passed, start = [], perf_counter()
     def one(page):
         good, seconds, tail = run_page(page, limit)
-        passed.append(report(good, f'{page} ({len(passed) + 1} of {len(pages)})', seconds, tail))
+        passed.append(report(good, f'{page} ({len(passed) + 1} of {len(todo)})', seconds, tail))
     with ThreadPoolExecutor(workers) as pool:
-        try: list(pool.map(one, pages))
+        try: list(pool.map(one, todo))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(RUNNING): stop(process)
             raise
-    print(f'pages: {sum(passed)} of {len(pages)} run, {perf_counter() - start:.0f} s with {workers} workers', flush=True)
+    spent = perf_counter() - start
+    print(f'pages: {sum(passed)} of {len(todo)} run, {spent:.0f} s with {workers} workers', flush=True)
     return passed
 
 def main():

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['KIND', 'load_part', 'seen_numbers', 'training_loss', 'make_optimiser', 'learning_rate', 'save_checkpoint',
-           'read_checkpoint', 'differing', 'load_model', 'restore', 'kept', 'fit']
+           'read_checkpoint', 'differing', 'restore', 'load_model', 'fit']
 
 # %% ../nbs/18_train.ipynb #18-003
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 import pickle
 import zipfile
 import torch
@@ -16,13 +17,14 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
+from .cells import CellCache, needs_instances
+from .config import Config, data_split, variant
 from .core import IGNORE, seed_everything
-from .datasets import SegmentationFolder, batches, dataset, reduce_zero
+from .datasets import DATASETS, SegmentationFolder, batches
 from .images import atomic, train_transform
 from .losses import pseudo_labels, segmentation_loss, strict_pseudo_labels
-from .model import OCZSS, Config, data_split, variant
+from .model import OCZSS, check_classes
 from .protocol import Split
-from .shapes import WORLDS
 
 # %% ../nbs/18_train.ipynb #18-006
 def load_part(
@@ -30,13 +32,13 @@ def load_part(
     root:str|Path, # the data set's folder
     part:str, # name of a list: 'train', 'val', 'test', ...
     training:bool=False, # augment, and hide what the mode must not see
-)->Dataset:
+    split:Split|None=None, # another reading of the same classes; None: what the config means
+)->SegmentationFolder:
     "A part of a config's data set."
-    split = data_split(cfg)
     transform = train_transform(cfg.crop, cfg.short_side) if training and cfg.short_side else None
     hide = training and cfg.mode in ('inductive', 'strict')
-    if cfg.data in WORLDS: return SegmentationFolder(root, part, split, reduce_zero(split.k), transform=transform, inductive=hide)
-    return dataset(cfg.data.split()[0], root, part, split, transform, hide)
+    spec, split = DATASETS[cfg.data], split or data_split(cfg)
+    return SegmentationFolder(root, part, spec, split, transform, hide, needs_instances(cfg.cells))
 
 # %% ../nbs/18_train.ipynb #18-008
 def seen_numbers(
@@ -50,17 +52,17 @@ def seen_numbers(
 
 def training_loss(
     model:nn.Module, # OCZSS, or what Accelerate made of it
-    batch:dict, # image (b 3 H W) in [0, 1], target (b H W)
+    batch:dict, # image (b 3 H W) in [0, 1], target (b H W), and cells (b n) where they are given
     cfg:Config,
     split:Split,
     text:torch.Tensor, # (k p d), of all classes
 )->dict: # parts of the loss and 'total'
     "One step's loss, in the config's mode."
-    image, target = batch['image'], batch['target']
+    image, target, cells = batch['image'], batch['target'], batch.get('cells')
     if cfg.mode == 'inductive':
-        decoded, target = model(image, text[split.seen_ids]), seen_numbers(target, split)
+        decoded, target = model(image, text[split.seen_ids], cells), seen_numbers(target, split)
     else:
-        decoded = model(image, text)
+        decoded = model(image, text, cells)
         relabel = dict(transductive=pseudo_labels, strict=strict_pseudo_labels).get(cfg.mode)
         if relabel: target = relabel(decoded, target, split.unseen_ids)
     return segmentation_loss(decoded, target, cfg.focal, cfg.dice, cfg.ignored_as_negative)
@@ -72,33 +74,31 @@ def make_optimiser(
 )->torch.optim.Optimizer:
     "AdamW over the trained parts."
     params = [p for p in model.parameters() if p.requires_grad]
-    groups = [dict(params=[p for p in params if p.ndim > 1]), dict(params=[p for p in params if p.ndim <= 1], weight_decay=0.)]
-    return torch.optim.AdamW(groups, lr=cfg.lr*cfg.lr_mult, weight_decay=cfg.weight_decay)
+    matrices, vectors = [p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]
+    groups = [dict(params=matrices), dict(params=vectors, weight_decay=0.)]
+    return torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay)
 
 def learning_rate(
     step:int, # 0 to cfg.iterations - 1
     cfg:Config,
 )->float:
     "Linear warm-up, then polynomial decay (OTSeg)."
-    top = cfg.lr*cfg.lr_mult
-    decayed = cfg.min_lr + max(0., top - cfg.min_lr)*(1 - step/cfg.iterations)**cfg.power
+    decayed = cfg.min_lr + (cfg.lr - cfg.min_lr)*(1 - step/cfg.iterations)**cfg.power
     return decayed*min(1., (step + 1)/(cfg.warmup + 1))
 
 # %% ../nbs/18_train.ipynb #18-015
-KIND = 'oczss checkpoint 1'
+KIND = 'oczss checkpoint 2'
 
 def save_checkpoint(
     path:str|Path, # .pt
     model:nn.Module, # OCZSS
     opt:torch.optim.Optimizer,
-    step:int, # steps done
-    seed:int,
-    losses:list, # a row a logged step
+    record:dict, # step (done), seed, precision, data (its fingerprint), losses (a row a logged step), parts (seconds)
 ):
     "Write a checkpoint, whole or not at all."
-    state = dict(kind=KIND, config=asdict(model.cfg), classes=asdict(model.trained_on), step=step, seed=seed, losses=losses,
-                 model={n: p.detach().cpu() for n, p in model.trainable().items()}, optimiser=opt.state_dict())
-    with atomic(path) as draft: torch.save(state, draft)
+    weights = {n: p.detach().cpu() for n, p in model.trainable().items()}
+    what = dict(kind=KIND, config=asdict(model.cfg), classes=asdict(model.trained_on))
+    with atomic(path) as draft: torch.save(what | record | dict(model=weights, optimiser=opt.state_dict()), draft)
 
 def read_checkpoint(
     path:str|Path, # written by `save_checkpoint`
@@ -106,114 +106,164 @@ def read_checkpoint(
     "Read a checkpoint; ValueError if it is damaged or not ours."
     if not Path(path).is_file(): raise FileNotFoundError(f'there is no checkpoint {path}')
     try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError: raise ValueError(f'{path} is not a checkpoint of oczss: it holds other objects than tensors and was not opened') from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError): raise ValueError(f'{path} is damaged or cut off: train again, or use an earlier copy') from None
+    except pickle.UnpicklingError:
+        raise ValueError(f'{path} is not a checkpoint of oczss: it holds other objects than tensors '
+                         'and was not opened') from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError):
+        raise ValueError(f'{path} is damaged or cut off: train again, or use an earlier copy') from None
     if not isinstance(state, dict) or state.get('kind') != KIND:
-        raise ValueError(f'{path} is not a checkpoint of oczss; those of OTSeg and ZegCLIP are read by oczss.compat.load_checkpoint')
+        raise ValueError(f'{path} is not a checkpoint of oczss, or one of an older version; '
+                         'those of OTSeg and ZegCLIP are read by oczss.compat.load_checkpoint')
     return state
 
 # %% ../nbs/18_train.ipynb #18-016
+def _tuples(stored):
+    "Fields as they were: what a file gives back as lists were tuples."
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+
 def differing(
-    a:dict, # config fields
-    b:dict, # config fields
+    a:dict, # config fields there
+    b:dict, # config fields here
 )->str: # '' if they are the same
     "Which fields of two configs differ, in words."
-    found = [f'{k} {a.get(k)!r} there and {b.get(k)!r} here' for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    a, b = _tuples(a), _tuples(b)
+    names = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    found = [f'{k} {a.get(k)!r} there and {b.get(k)!r} here' for k in names]
     return ', '.join(found[:4]) + (f' and {len(found) - 4} more' if len(found) > 4 else '')
 
+def restore(model, state, path):
+    "Copy a checkpoint's parameters into a model; ValueError unless every one fits."
+    mine, theirs = model.trainable(), state['model']
+    fits = lambda n: n in mine and n in theirs and mine[n].shape == theirs[n].shape
+    wrong = [n for n in mine.keys() | theirs.keys() if not fits(n)]
+    if wrong:
+        raise ValueError(f'{path} does not fit this model: {len(wrong)} parameters differ, first {sorted(wrong)[0]}')
+    with torch.no_grad():
+        for n, p in mine.items(): p.copy_(theirs[n])
+
+# %% ../nbs/18_train.ipynb #18-018
 def load_model(
     path:str|Path, # a checkpoint
     cfg:Config|None=None, # what it must have been made with; None: whatever it was
 )->OCZSS: # in eval mode
     "The trained model in a checkpoint."
     state = read_checkpoint(path)
-    try: stored = variant(Config(), **{k: tuple(v) if isinstance(v, list) else v for k, v in state['config'].items()})
-    except ValueError as error: raise ValueError(f'{path} holds a config that this version cannot use: {error}') from None
-    if cfg and (found := differing(asdict(stored), asdict(cfg))): raise ValueError(f'{path} was made with another config: {found}')
-    model = OCZSS(stored, Split(**{k: tuple(v) if isinstance(v, list) else v for k, v in state['classes'].items()}))
+    try: stored = variant(Config(), **_tuples(state['config']))
+    except ValueError as error: raise ValueError(f'{path} holds a config that cannot be used here: {error}') from None
+    if cfg and (found := differing(asdict(stored), asdict(cfg))):
+        raise ValueError(f'{path} was made with another config: {found}')
+    model = OCZSS(stored, Split(**_tuples(state['classes'])))
     restore(model, state, path)
-    return model.eval()
-
-def restore(model, state, path):
-    "Copy a checkpoint's parameters into a model; ValueError unless every one fits."
-    mine = model.trainable()
-    wrong = [n for n in mine.keys() | state['model'].keys() if n not in mine or n not in state['model'] or mine[n].shape != state['model'][n].shape]
-    if wrong: raise ValueError(f'{path} does not fit this model: {len(wrong)} parameters differ, first {sorted(wrong)[0]}')
-    with torch.no_grad():
-        for n, p in mine.items(): p.copy_(state['model'][n])
-
-# %% ../nbs/18_train.ipynb #18-018
-def kept(
-    path:str|Path, # of the checkpoint
-    step:int,
-)->Path:
-    "Where `fit` keeps the state of a step: name-step.pt."
-    return Path(path).with_stem(f'{Path(path).stem}-{step}')
-
-# %% ../nbs/18_train.ipynb #18-019
-def fit(
-    cfg:Config,
-    train_set:Dataset, # see `load_part`
-    path:str|Path, # the checkpoint: read if it exists, written as training goes on
-    seed:int=0,
-    start:str|Path|None=None, # a checkpoint whose parameters to begin with, e.g. the inductive one
-    every:int=25, # steps between saves
-    keep:tuple=(), # steps whose state is kept beside it too, see `kept`
-    precision:str='no', # 'no', 'bf16' or 'fp16'
-    workers:int=0, # processes that load images
-    progress:bool=True,
-    prepare=None, # called with the new model before training, e.g. to replace its cells
-)->OCZSS: # trained, in eval mode
-    "Train a model, or finish training it."
-    accelerator = Accelerator(mixed_precision=precision)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    if cfg.batch % world: raise ValueError(f'batch is {cfg.batch}, which {world} processes cannot share evenly')
-    seed_everything(seed)
-    model = OCZSS(cfg)
-    if prepare: prepare(model)
-    if start: restore(model, read_checkpoint(start), start)
-    model.to(accelerator.device) # before the optimiser's state is read, which follows its parameters
-    step, losses, opt = 0, [], make_optimiser(model, cfg)
-    if Path(path).exists(): step, losses = _resume(path, model, opt, cfg, seed)
-    split, text = model.split, model.text
-    wrapped, opt = accelerator.prepare(model.train(), opt)
-    draw = batches(train_set, cfg.batch//world, seed, step, workers, rank, world)
-    bar = tqdm(range(step, cfg.iterations), initial=step, total=cfg.iterations, desc='train', disable=not progress or not accelerator.is_main_process)
-    for step in bar:
-        torch.manual_seed(seed*1_000_003 + step*world + rank) # dropout depends on the step alone: resuming changes nothing
-        for group in opt.param_groups: group['lr'] = learning_rate(step, cfg)
-        batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(draw).items() if torch.is_tensor(v)}
-        try:
-            with accelerator.autocast(): parts = training_loss(wrapped, batch, cfg, split, text)
-        except FloatingPointError: _check_finite(dict(loss=torch.tensor(torch.nan)), model, step, path) # the decoder saw it first
-        opt.zero_grad()
-        accelerator.backward(parts['total'])
-        accelerator.clip_grad_norm_(model.trainable().values(), cfg.clip_grad)
-        saving = (step + 1) % every == 0 or step + 1 in (*keep, cfg.iterations)
-        if saving: _check_finite(parts, model, step, path)
-        opt.step()
-        if saving:
-            losses.append(dict(step=step + 1, **{k: v.item() for k, v in parts.items()}))
-            bar.set_postfix(loss=f"{losses[-1]['total']:.3f}")
-            if accelerator.is_main_process:
-                for place in [path] + [kept(path, step + 1)]*(step + 1 in keep): save_checkpoint(place, model, opt, step + 1, seed, losses)
     return model.eval()
 
 # %% ../nbs/18_train.ipynb #18-020
-def _resume(path, model, opt, cfg, seed):
-    "Restore parameters and optimiser; returns steps done and losses so far."
+def _resume(path, model, opt, here):
+    "Restore parameters and optimiser; what the checkpoint has recorded."
     state = read_checkpoint(path)
-    here = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(cfg).items()}
-    there = {k: list(v) if isinstance(v, tuple) else v for k, v in state['config'].items()}
-    if found := differing(there, here): raise ValueError(f'{path} was made with another config: {found}; give another path to start anew')
-    if state['seed'] != seed: raise ValueError(f'{path} was made with seed {state["seed"]}, not {seed}; give another path to start anew')
+    again = 'give another path to start anew'
+    if found := differing(state['config'], asdict(model.cfg)):
+        raise ValueError(f'{path} was made with another config: {found}; {again}')
+    if _tuples(state['classes']) != asdict(model.trained_on):
+        raise ValueError(f'{path} was made for other classes; {again}')
+    for what, words in (('seed', 'seed'), ('precision', 'precision'), ('data', 'images: their list or their files')):
+        if state[what] != here[what]:
+            shown = '' if what == 'data' else f' {state[what]}, not {here[what]}'
+            raise ValueError(f'{path} was made with {"other " if what == "data" else ""}{words}{shown}; {again}')
     restore(model, state, path)
     opt.load_state_dict(state['optimiser'])
-    return state['step'], state['losses']
+    return {k: state[k] for k in ('step', 'seed', 'precision', 'data', 'losses', 'parts')}
 
-def _check_finite(parts, model, step, path):
+def _check_finite(numbers, model, step, path):
     "Stop before a broken state is saved."
-    broken = [k for k, v in parts.items() if not torch.isfinite(v)] or [n for n, p in model.trainable().items() if not torch.isfinite(p).all()]
-    if broken:
-        kept = f'the last good state is {path}' if Path(path).exists() else 'nothing had been saved yet'
-        raise FloatingPointError(f'{broken[0]} is not finite at step {step + 1}: training stopped, {kept}; try a lower lr, or precision "no"')
+    broken = [k for k, v in numbers.items() if not torch.isfinite(v)]
+    broken = broken or [n for n, p in model.trainable().items() if not torch.isfinite(p).all()]
+    if not broken: return
+    good = f'the last good state is {path}' if Path(path).exists() else 'nothing had been saved yet'
+    raise FloatingPointError(f'{broken[0]} is not finite at step {step + 1}: training stopped, {good}; '
+                             'try a lower lr, or precision "no"')
+
+# %% ../nbs/18_train.ipynb #18-021
+class _Run:
+    "Everything that lasts from step to step."
+    def __init__(self, cfg, train_set, path, seed, precision, begin, cache):
+        self.accelerator = Accelerator(mixed_precision=precision)
+        self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        if cfg.batch % self.world:
+            raise ValueError(f'batch is {cfg.batch}, which {self.world} processes cannot share evenly')
+        seed_everything(seed)
+        self.cfg, self.path, self.model = cfg, path, OCZSS(cfg, train_set.split)
+        if self.model.cells and not cfg.short_side:
+            self.model.cells.cache = CellCache(cache) # the same images, epoch after epoch
+        if begin: restore(self.model, read_checkpoint(begin), begin)
+        self.model.to(self.accelerator.device) # before the optimiser's state is read, which follows its parameters
+        opt = make_optimiser(self.model, cfg)
+        self.record = dict(step=0, seed=seed, precision=precision, data=train_set.fingerprint(), losses=[], parts=[])
+        if Path(path).exists(): self.record = _resume(path, self.model, opt, self.record)
+        self.text = self.model.text
+        self.wrapped, self.opt = self.accelerator.prepare(self.model.train(), opt)
+        self.first, self.start = self.record['step'], perf_counter()
+
+    def draw(self, train_set, workers):
+        "Batches from the present step on, on the device, with cells where the data set gives them."
+        size, r = self.cfg.batch//self.world, self.record
+        for batch in batches(train_set, size, r['seed'], r['step'], workers, self.rank, self.world):
+            to = lambda x: x.to(self.accelerator.device, non_blocking=True)
+            batch = {k: to(v) for k, v in batch.items() if torch.is_tensor(v)}
+            if 'instances' in batch: batch['cells'] = self.model.cells(batch['image'], batch['instances'])
+            yield batch
+
+# %% ../nbs/18_train.ipynb #18-023
+def _step(self, step, batch):
+    "One update; the parts of the loss, and the gradient's norm."
+    seed = self.record['seed']
+    torch.manual_seed(seed*1_000_003 + step*self.world + self.rank)
+    for group in self.opt.param_groups: group['lr'] = learning_rate(step, self.cfg)
+    try:
+        with self.accelerator.autocast():
+            parts = training_loss(self.wrapped, batch, self.cfg, self.model.split, self.text)
+    except FloatingPointError: # the decoder saw it first
+        _check_finite(dict(loss=torch.tensor(torch.nan)), self.model, step, self.path)
+    self.opt.zero_grad()
+    self.accelerator.backward(parts['total'])
+    norm = self.accelerator.clip_grad_norm_(self.model.trainable().values(), self.cfg.clip_grad)
+    self.opt.step()
+    return parts, norm
+
+def _save(self, step, parts, norm):
+    "Check, log and write what the step left."
+    numbers = parts if self.accelerator.scaler else parts | dict(gradient=norm) # fp16 scales it, and may skip a step
+    _check_finite(numbers, self.model, step, self.path)
+    device = self.accelerator.device
+    name = torch.cuda.get_device_name() if device.type == 'cuda' else device.type
+    spent = perf_counter() - self.start
+    part = dict(first=self.first, last=step + 1, seconds=spent, device=name, torch=torch.__version__)
+    done = [p for p in self.record['parts'] if p['last'] <= self.first]
+    row = dict(step=step + 1, **{k: v.item() for k, v in parts.items()})
+    self.record |= dict(step=step + 1, losses=[*self.record['losses'], row], parts=[*done, part])
+    if self.accelerator.is_main_process: save_checkpoint(self.path, self.model, self.opt, self.record)
+
+# %% ../nbs/18_train.ipynb #18-024
+def fit(
+    cfg:Config,
+    train_set:SegmentationFolder, # see `load_part`
+    path:str|Path, # the checkpoint: read if it exists, written as training goes on
+    seed:int=0,
+    begin:str|Path|None=None, # a checkpoint whose parameters to begin with, e.g. the inductive one
+    until:int|None=None, # stop after this step, at the rate the whole schedule gives; None: at its end
+    every:int=25, # steps between saves
+    precision:str='no', # 'no', 'bf16' or 'fp16'
+    workers:int=0, # processes that load images
+    progress:bool=True,
+    cache:str|Path|None=None, # folder that keeps cells for other runs; None: kept in memory alone
+)->OCZSS: # trained, in eval mode
+    "Train a model, or finish training it."
+    if cfg.data in DATASETS: check_classes(data_split(cfg), train_set.split)
+    run, last = _Run(cfg, train_set, path, seed, precision, begin, cache), min(until or cfg.iterations, cfg.iterations)
+    quiet = not progress or not run.accelerator.is_main_process
+    bar = tqdm(range(run.first, last), initial=run.first, total=last, desc='train', disable=quiet)
+    for step, batch in zip(bar, run.draw(train_set, workers)):
+        parts, norm = _step(run, step, batch)
+        if (step + 1) % every and step + 1 != last: continue
+        _save(run, step, parts, norm)
+        bar.set_postfix(loss=f"{run.record['losses'][-1]['total']:.3f}")
+    return run.model.eval()
