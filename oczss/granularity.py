@@ -39,9 +39,9 @@ class Granularity(nn.Module):
 
     def views(self, x:torch.Tensor):
         "What is squeezed: the local views (b n r*d) and the pooled one (b d), of patches (b d h w)."
-        pooled, x = self.pooled(x.mean((2, 3))), convolvable(x)
-        local = torch.cat([conv(x) for conv in self.local], 1) # b r*d h w
-        return local.flatten(2).mT, pooled
+        plain = convolvable(x)
+        local = torch.cat([conv(plain) for conv in self.local], 1) # b r*d h w
+        return local.flatten(2).mT, self.pooled(x.mean((2, 3)))
 
     def forward(self, x:torch.Tensor): # (b d h w) to (b d h w)
         "Every view of every patch, squeezed: the readable form."

@@ -12,27 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from .core import IGNORE
+from .protocol import check_labels
 from .decoder import Decoded, predict
 
-ALPHA, GAMMA = .25, 2. # focal: weight of a yes (a no has 1 - ALPHA), and how strongly right answers are turned down (RetinaNet, OTSeg)
+ALPHA = .25 # focal: weight of a yes; a no has 1 - ALPHA (RetinaNet, OTSeg)
+GAMMA = 2. # focal: how strongly right answers are turned down (RetinaNet, OTSeg)
 HIDDEN = -1 # label of a pixel whose class is unseen and kept secret; IGNORE (255) is one nobody labelled
 
 # %% ../nbs/14_losses.ipynb #14-006
-def _check_labels(target, k):
-    "Raise on a target that is not (b H W) of labels in [0, k) and 255"
-    if target.ndim != 3: raise ValueError(f'target has shape {tuple(target.shape)}: expected (images, height, width)')
-    if target.is_floating_point(): raise ValueError(f'target holds {target.dtype}: labels are integers')
-    wrong = (target != IGNORE) & ((target < 0) | (target >= k))
-    if wrong.any():
-        raise ValueError(f'target holds labels {target[wrong].unique().tolist()[:10]}, but there are {k} classes: labels are 0..{k-1}, or 255 for '
-                         'ignored pixels (give hidden pixels a pseudo label, or 255, first)')
-
 def class_masks(
     target:Tensor, # (b H W) int64 in [0, k), or 255
     k:int, # classes
 ) -> Tensor: # bool (b k H W), True where the pixel is that class
     "One mask per class; a pixel labelled 255 is in none of them"
-    _check_labels(target, k)
+    check_labels(target, k, batch=True)
     return target[:, None] == torch.arange(k, device=target.device)[:, None, None]
 
 # %% ../nbs/14_losses.ipynb #14-009
@@ -68,16 +61,20 @@ def dice_loss(
 
 # %% ../nbs/14_losses.ipynb #14-015
 def _terms(x, yes, counted):
-    "Focal and dice of one image, each with its gradient on the logits x (k H W); yes (k H W) and counted (H W) are 0 or 1"
+    "Focal and dice of one image with their gradients on the logits x (k H W); yes (k H W), counted (H W) are 0 or 1"
     sign, p = 1 - 2*yes, x.sigmoid()
     q, cost = yes + sign*p, F.softplus(sign*x)                                  # 1 - p_t, -log p_t
-    weighted = ((2*ALPHA - 1)*yes + 1 - ALPHA) * q**GAMMA * (counted/counted.sum().clamp_min(1))
-    focal, focal_grad = (weighted*cost).sum(), weighted*sign*(q + GAMMA*(1 - q)*cost)
+    alpha, share = (2*ALPHA - 1)*yes + 1 - ALPHA, counted/counted.sum().clamp_min(1)
+    weighted = alpha * q**GAMMA * share                                         # k H W
+    focal = (weighted*cost).sum()
+    focal_grad = weighted*sign*(q + GAMMA*(1 - q)*cost)
+
     p, t = p*counted, yes.sum((1, 2))
     above, below = 2*(p*yes).sum((1, 2)) + 1, p.sum((1, 2)) + t + 1             # k
     present = (t > 0).float()
-    falls, rises = (present*slope for slope in (2/below, above/below**2))
-    dice, dice_grad = (present*(1 - above/below)).sum(), (rises[:, None, None] - falls[:, None, None]*yes) * p*(1 - p)
+    falls, rises = (present*slope for slope in (2/below, above/below**2))       # k
+    dice = (present*(1 - above/below)).sum()
+    dice_grad = (rises[:, None, None] - falls[:, None, None]*yes) * p*(1 - p)
     return (focal, focal_grad), (dice, dice_grad)
 
 # %% ../nbs/14_losses.ipynb #14-017
@@ -90,7 +87,8 @@ class _ImageByImage(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, target, counted):
         classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-        down, across = (_stretch(*sides, logits) for sides in zip(logits.shape[2:], target.shape[1:]))     # h H and w W
+        (h, w), (H, W) = logits.shape[2:], target.shape[1:]
+        down, across = _stretch(h, H, logits), _stretch(w, W, logits)           # h H and w W
         sums, grads = logits.new_zeros(2, len(logits)), logits.new_zeros(2, *logits.shape)
         for i, labels in enumerate(target):
             x = down.T @ logits[i] @ across                                     # k H W
@@ -113,22 +111,24 @@ def segmentation_loss(
     ignored_as_negative:bool=True, # as published: a pixel labelled 255 is a no to every class; False leaves it out
 ) -> dict[str, Tensor]: # weighted parts by name, and their sum as 'total'
     "Focal and dice on the logits and on the score map (OTSeg), computed image by image"
-    b, k, parts = *decoded.logits.shape[:2], {}
-    _check_labels(target, k)
+    b, k = decoded.logits.shape[:2]
+    check_labels(target, k, batch=True)
     counted = torch.ones_like(target, dtype=torch.float32) if ignored_as_negative else (target != IGNORE).float()
     present = target.new_zeros(b, IGNORE + 1).scatter_(1, target.flatten(1).long(), 1)[:, :k]       # b k
+    parts, pairs = {}, present.sum().clamp_min(1)
     for name, x in decoded._asdict().items():
         if x is None: continue
         with torch.autocast(x.device.type, enabled=False):
-            sums = _ImageByImage.apply(x.float(), target, counted) / present.sum().clamp_min(1)     # 2 b
+            sums = _ImageByImage.apply(x.float(), target, counted) / pairs                          # 2 b
         parts |= {f'{name}_focal': focal*sums[0].sum(), f'{name}_dice': dice*sums[1].sum()}
     return parts | {'total': sum(parts.values())}
 
-# %% ../nbs/14_losses.ipynb #14-033
+# %% ../nbs/14_losses.ipynb #14-034
 def _unseen(unseen_ids, k, device):
     "Sorted unseen class ids on the device, checked against the list"
     ids = sorted({int(i) for i in unseen_ids})
-    if not ids or ids[0] < 0 or ids[-1] >= k: raise ValueError(f'unseen_ids {ids} must be classes of the list, 0..{k-1}, and at least one')
+    if not ids or ids[0] < 0 or ids[-1] >= k:
+        raise ValueError(f'unseen_ids {ids} must be classes of the list, 0..{k-1}, and at least one')
     return torch.tensor(ids, device=device)
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def pseudo_labels(
     likeliest = predict(decoded, size=target.shape[1:])[:, unseen].argmax(1)    # b H W; ties go to the lowest class
     return torch.where(hidden, unseen[likeliest], target)
 
-# %% ../nbs/14_losses.ipynb #14-036
+# %% ../nbs/14_losses.ipynb #14-037
 @torch.no_grad()
 def strict_pseudo_labels(
     decoded:Decoded, # over the whole list of classes, seen and unseen
