@@ -217,7 +217,7 @@ class Cells(nn.Module):
         who = f'cells of the source {self.cfg.cells!r}'
         return check_given(cells, self.cfg.m, len(given[0]), grid, who)
 
-# %% ../nbs/09_cells.ipynb #09-046
+# %% ../nbs/09_cells.ipynb #09-048
 def digest(
     *things, # tensors, or anything printable
     size:int=16, # bytes
@@ -241,7 +241,7 @@ def fingerprint(
     weights = [pair for module in (cells, cells._visual[0]) for pair in module.state_dict().items()]
     return f'{cells.cfg.cells}-{digest(fields, *(x for pair in weights for x in pair), size=8)}'
 
-# %% ../nbs/09_cells.ipynb #09-049
+# %% ../nbs/09_cells.ipynb #09-051
 def precision(
     x:torch.Tensor,
 )->str:
@@ -257,7 +257,7 @@ def read_cells(
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f'{file} does not hold cells ({error}): delete it, and they are computed again') from None
 
-# %% ../nbs/09_cells.ipynb #09-050
+# %% ../nbs/09_cells.ipynb #09-052
 class CellStore:
     "Cells by key, in memory and, where there is one, in a folder."
     def __init__(self,
@@ -283,7 +283,7 @@ class CellStore:
             with atomic(self.folder/f'{key}.npy') as draft: np.save(draft, labels.numpy())
         return labels
 
-# %% ../nbs/09_cells.ipynb #09-051
+# %% ../nbs/09_cells.ipynb #09-053
 class CellCache(CellStore):
     "Cells of images that were met before (ours)."
     def __init__(self,

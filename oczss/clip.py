@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['missing_weights', 'wrong_weights', 'local_weights', 'Stem', 'clip_config', 'new_toy_clip', 'save_toy', 'load_toy',
-           'build_clip', 'tag_colours', 'check_transformers', 'clip_stats', 'patch_of', 'tokenizer', 'text_features',
+           'patch_of', 'build_clip', 'tag_colours', 'check_transformers', 'clip_stats', 'tokenizer', 'text_features',
            'classify']
 
 # %% ../nbs/05_clip.ipynb #05-003
@@ -110,6 +110,17 @@ def load_toy(
     return model
 
 # %% ../nbs/05_clip.ipynb #05-016
+def patch_of(
+    name:str, # 'toy', or an open_clip model name
+)->int: # pixels
+    "The patch of a CLIP's image tower, without building it."
+    tower = clip_config(name)['vision_cfg']
+    if 'timm_model_name' in tower or not tower.get('patch_size'):
+        raise ValueError(f'{name} has no open_clip ViT as its image tower: '
+                         'choose a CLIP that has one, such as ViT-B-16-quickgelu')
+    return tower['patch_size']
+
+# %% ../nbs/05_clip.ipynb #05-019
 def build_clip(
     name:str='toy', # 'toy', or an open_clip model name such as 'ViT-B-16-quickgelu'
     weights:str='openai', # an open_clip tag, a path, or 'random'; the toy's own are used unless 'random' is asked for
@@ -121,6 +132,7 @@ def build_clip(
     return model.eval().requires_grad_(False)
 
 def _open_clip(name, weights):
+    patch_of(name) # a tower that is no ViT is refused before anything is downloaded
     check_transformers(name)
     if weights == 'random': return open_clip.create_model(name, pretrained=None)
     colours = tag_colours(name, weights)
@@ -130,7 +142,7 @@ def _open_clip(name, weights):
         if source: raise wrong_weights(source, name, error) from None
         raise missing_weights(f'{name}/{weights}', 'open_clip', 'clip_weights') from None
 
-# %% ../nbs/05_clip.ipynb #05-017
+# %% ../nbs/05_clip.ipynb #05-020
 def tag_colours(
     name:str, # an open_clip model name
     weights:str, # a tag, or a path, of which nothing is known
@@ -152,24 +164,13 @@ def check_transformers(
         raise ValueError(f'{name} reads text as a model of Hugging Face does: '
                          'pip install transformers, or choose another CLIP')
 
-# %% ../nbs/05_clip.ipynb #05-021
+# %% ../nbs/05_clip.ipynb #05-024
 def clip_stats(
     clip:nn.Module, # an open_clip model, or its image tower
 )->tuple: # mean and deviation of red, green, blue
     "The colours that a CLIP was trained with, for `images.normalise`; OpenAI's unless the weights say otherwise."
     own = open_clip.get_model_preprocess_cfg(clip)
     return tuple(own.get('mean', CLIP_STATS[0])), tuple(own.get('std', CLIP_STATS[1]))
-
-# %% ../nbs/05_clip.ipynb #05-024
-def patch_of(
-    name:str, # 'toy', or an open_clip model name
-)->int: # pixels
-    "The patch of a CLIP's image tower, without building it."
-    tower = clip_config(name)['vision_cfg']
-    if 'timm_model_name' in tower or not tower.get('patch_size'):
-        raise ValueError(f'{name} has no open_clip ViT as its image tower: '
-                         'choose a CLIP that has one, such as ViT-B-16-quickgelu')
-    return tower['patch_size']
 
 # %% ../nbs/05_clip.ipynb #05-027
 def tokenizer(
