@@ -287,12 +287,12 @@ class Released(Segmenter):
     ):
         found = load_checkpoint(path, _system(cfg.decoder), heads)
         clip = build_clip(cfg.clip, cfg.clip_weights) if text is None else None
-        super().__init__(cfg, clip)
+        super().__init__(cfg, clip, wanted=found.decoder.text)
         self.encoder, self.decoder, self.report = found
         if text is None: self.set_classes(self.trained_on)
         else:
             self.split = self.trained_on
-            self.text = choose_text(_fitting(text, self.split, self.decoder.d), self.decoder.text)
+            self.text = choose_text(_fitting(text, self.split, self.decoder.d), self.wanted)
         width = self.text.shape[2]
         if width != self.decoder.d:
             raise ValueError(f'{path} works in {self.decoder.d} dimensions, but text of {cfg.clip} has {width}: '

@@ -211,7 +211,7 @@ def provenance()->dict: # version, commit (with + where the package was changed 
     "What a result has to say of the program and the machine."
     commit, changed = _git('rev-parse', '--short=10', 'HEAD'), _git('status', '--porcelain', '--', '.')
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return dict(version=oczss.__version__, commit=commit and commit + ('+' if changed else ''), torch=torch.__version__,
+    return dict(version=oczss.__version__, commit=commit and commit + ('+' if changed else ''), torch=str(torch.__version__),
                 device=device, threads=torch.get_num_threads())
 
 def peak_memory()->int: # MB, of the device or of this process

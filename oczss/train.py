@@ -236,7 +236,7 @@ def _save(self, step, parts, norm):
     device = self.accelerator.device
     name = torch.cuda.get_device_name() if device.type == 'cuda' else device.type
     spent = perf_counter() - self.start
-    part = dict(first=self.first, last=step + 1, seconds=spent, device=name, torch=torch.__version__)
+    part = dict(first=self.first, last=step + 1, seconds=spent, device=name, torch=str(torch.__version__))
     done = [p for p in self.record['parts'] if p['last'] <= self.first]
     row = dict(step=step + 1, **{k: v.item() for k, v in parts.items()})
     self.record |= dict(step=step + 1, losses=[*self.record['losses'], row], parts=[*done, part])
