@@ -7,7 +7,7 @@ __all__ = ['TESTING', 'PRESETS', 'knob', 'DataFields', 'ModelFields', 'Config', 
 
 # %% ../nbs/15_config.ipynb #15-003
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from types import UnionType
 from .cells import CELLS

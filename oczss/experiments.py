@@ -32,7 +32,7 @@ from scipy import stats
 import oczss
 from .config import TESTING, Config, preset, variant
 from .core import Registry, use_file
-from .datasets import DATASETS, write_world
+from .datasets import DATASETS, SegmentationFolder, write_world
 from .images import atomic
 from .methods import BASELINE, METHODS, build_model
 from .model import count_trainable

@@ -7,7 +7,6 @@ __all__ = ['check_dilations', 'convolvable', 'Granularity', 'Pointwise']
 
 # %% ../nbs/10_granularity.ipynb #10-002
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 

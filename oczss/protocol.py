@@ -8,7 +8,6 @@ __all__ = ['VOC12', 'CONTEXT', 'COCO_STUFF', 'VOC12_UNSEEN', 'CONTEXT_A_UNSEEN',
            'scores', 'check_labels', 'SegmentationMetrics']
 
 # %% ../nbs/01_protocol.ipynb #01-003
-import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

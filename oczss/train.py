@@ -15,7 +15,6 @@ import zipfile
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from .cells import CellCache, needs_instances
 from .config import Config, data_split, variant
