@@ -29,7 +29,7 @@ def settings(
 # %% ../nbs/27_cli.ipynb #27-009
 def find_data(
     args, # data, root, classes, unseen, images, masks
-    known=None, # a Split whose classes to use where none are given
+    model=None, # one that was trained on this folder knows its classes
 ): # a DataSpec and its folder
     "The data set that the options mean."
     from oczss.datasets import DATASETS, folder_spec
@@ -39,12 +39,13 @@ def find_data(
         raise ValueError(f'{name!r} is neither a folder nor a data set: the data sets are {", ".join(DATASETS)}')
     classes, unseen = args.classes, [n.strip() for n in (args.unseen or '').split(',') if n.strip()]
     if classes and len(classes) == 1 and Path(classes[0]).is_file(): classes = classes[0]
-    if not classes and known: classes, unseen = known.classes, known.unseen
+    if not classes and model and model.cfg.data == Path(name).name:
+        classes, unseen = model.trained_on.classes, model.trained_on.unseen
     if not classes:
         raise ValueError(f'{name} is a folder of your own: say what its labels mean, '
                          '--classes classes.txt with a name a line')
     spec = folder_spec(name, classes, unseen, images=args.images, masks=args.masks)
-    DATASETS[spec.name] = spec
+    DATASETS[spec.name], args.own = spec, spec.name
     return spec, Path(name)
 
 # %% ../nbs/27_cli.ipynb #27-011
@@ -157,7 +158,7 @@ def evaluate(args):
     from oczss.train import load_part
     model = find_model(args)
     args.data = args.data or model.cfg.data
-    spec, root = find_data(args, model.trained_on)
+    spec, root = find_data(args, model)
     bias = _turn_to(model, spec, settings(args.set)) if spec.name != model.cfg.data else None
     data = load_part(model.cfg, root, args.part or spec.val, split=model.split)
     bias = bias if args.bias is None else args.bias
@@ -365,7 +366,14 @@ def main(
     except (ValueError, OSError, FloatingPointError) as error:
         print(f'oczss: {_sentence(error)}', file=sys.stderr)
         return 2
+    finally: _forget(args)
     return 0
+
+def _forget(args):
+    "Take a folder of somebody's own out of the registry again."
+    if hasattr(args, 'own'):
+        from oczss.datasets import DATASETS
+        DATASETS.pop(args.own, None)
 
 def _sentence(error):
     "An error as one line; those of the operating system name their file."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'FREE', 'COMPARED', 'MAIN', 'SOURCES', 'KIND', 'STALE', 'NUMBERS', 'FACTS', 'Experiment', 'configs',
-           'ask', 'methods', 'Job', 'digest', 'slug', 'part_of', 'targets_of', 'find_data', 'fingerprints', 'jobs',
-           'provenance', 'peak_memory', 'answer', 'read_result', 'take', 'holding', 'do', 'work', 'run', 'plan',
+           'ask', 'methods', 'Job', 'digest', 'slug', 'part_of', 'targets_of', 'find_data', 'fingerprints', 'networks',
+           'jobs', 'provenance', 'peak_memory', 'answer', 'read_result', 'take', 'holding', 'do', 'work', 'run', 'plan',
            'collect', 'write_csv', 'of_one', 'table', 'interval', 'paired']
 
 # %% ../nbs/20_experiments.ipynb #20-003
@@ -31,8 +31,8 @@ from filelock import FileLock
 from scipy import stats
 import oczss
 from .config import TESTING, Config, preset, variant
-from .core import Registry, use_file
-from .datasets import DATASETS, SegmentationFolder, write_world
+from .core import Registry, shipped, use_file
+from .datasets import DATASETS, SegmentationFolder, checksum, write_world
 from .images import atomic
 from .methods import BASELINE, METHODS, build_model
 from .model import count_trainable
@@ -130,7 +130,7 @@ class Job:
     row: str
     cfg: Config
     seed: int
-    data: dict   # fingerprints of the parts that are touched
+    data: dict   # fingerprints of the parts that are touched, and of the embedded networks
     folder: Path # <out>/<experiment>/<data>
 
     @property
@@ -174,7 +174,12 @@ def fingerprints(experiment, cfg, roots)->dict:
     parts = [(cfg.data, spec.train), (cfg.data, part_of(experiment, spec))]
     parts += [(t, DATASETS[t].test) for t in targets_of(experiment, cfg.data)]
     read = lambda name, part: SegmentationFolder(roots[name], part, DATASETS[name])
-    return {f'{name}/{part}': read(name, part).fingerprint() for name, part in parts}
+    return {f'{name}/{part}': read(name, part).fingerprint() for name, part in parts} | networks(cfg)
+
+def networks(cfg)->dict:
+    "Checksums of the weights that ship with the workbook and that a config uses; others are named by the config."
+    files = [f'{kind}_toy.safetensors' for kind in ('clip', 'ssl') if getattr(cfg, kind) == 'toy']
+    return {file: checksum(shipped(file))[:15] for file in files}
 
 # %% ../nbs/20_experiments.ipynb #20-020
 def jobs(
