@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEXTURES', 'THINGS', 'COATS', 'STUFF', 'WORLDS', 'Material', 'random_palette', 'two_colours', 'random_material',
-           'ellipse', 'box', 'bar', 'ring', 'poly', 'thing_materials', 'draw_thing', 'paint_stuff', 'Scene',
-           'draw_scene', 'World', 'world_split', 'draw_world']
+           'ellipse', 'box', 'bar', 'ring', 'poly', 'paint_parts', 'thing_materials', 'draw_thing', 'paint_stuff',
+           'Scene', 'draw_scene', 'World', 'world_split', 'draw_world', 'world_checksum']
 
 # %% ../nbs/02_shapes.ipynb #02-003
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ def _wave(t):
     return np.abs(2*(t - np.floor(t)) - 1)
 
 # %% ../nbs/02_shapes.ipynb #02-008
-TEXTURES = ('plain', 'stripes', 'checker', 'dots', 'marble', 'grain', 'bricks')
+TEXTURES = ('plain', 'stripes', 'checker', 'dots', 'marble', 'grain', 'bricks',
+            'zigzag', 'scales', 'net', 'blotches', 'dashes')
 
 def _texture(kind, x, y, period, rng):
     "Mixing weight in [0, 1] of the second colour, at pixels `x, y`."
@@ -57,6 +58,16 @@ def _texture(kind, x, y, period, rng):
     if kind == 'bricks':
         row = np.floor(2*y/period)
         return ((_wave(y/period*2) > .75) | (_wave(x/period + .5*(row % 2)) > .85))*1.
+    if kind == 'zigzag': return (_wave(x/period + .8*_wave(y/period)) > .5)*1.
+    if kind == 'scales':
+        row = np.floor(2*y/period)
+        u, v = x/period + .5*(row % 2), 2*y/period - row
+        return ((u - np.floor(u) - .5)**2 + .25*v**2 > .2)*1.
+    if kind == 'net': return ((_wave(x/period) > .72) | (_wave(y/period) > .72))*1.
+    if kind == 'blotches': return (_noise(x, y, .9*period, rng) > .5)*1.
+    if kind == 'dashes':
+        row = np.floor(2*y/period)
+        return ((_wave(2*y/period) < .5) & (_wave(.5*x/period + .25*(row % 2)) > .4))*1.
     raise ValueError(f'no texture {kind!r}: use one of {", ".join(TEXTURES)}')
 
 # %% ../nbs/02_shapes.ipynb #02-009
@@ -87,7 +98,8 @@ def two_colours(rng, palette, spread=35):
 def random_material(rng, palette, kinds=('plain',) + TEXTURES):
     "A material in two colours of the palette."
     first, second = two_colours(rng, palette)
-    return Material(kinds[rng.integers(len(kinds))], tuple(first), tuple(.15*first + .85*second), _u(rng, 7, 15), _u(rng, 0, 180))
+    kind, second = kinds[rng.integers(len(kinds))], .15*first + .85*second
+    return Material(kind, tuple(first), tuple(second), _u(rng, 6, 12), _u(rng, 0, 180))
 
 # %% ../nbs/02_shapes.ipynb #02-013
 def ellipse(cx, cy, rx, ry=None):
@@ -121,165 +133,13 @@ def poly(*points):
     return inside
 
 # %% ../nbs/02_shapes.ipynb #02-015
-def _beast(r, body, neck, head, leg, tail):
-    "Four legs, a body, a neck, a head and a tail: shared by horse, zebra, cow, cat."
-    parts = [(bar(x, .2, x + _u(r, -.1, .1), .2 + leg, .08), 0) for x in (-.55, -.35, .3, .5)]
-    parts += [(bar(-.6, -.1, -.9, _u(r, -.2, .3) if tail > 0 else -.75, .05), 1), (ellipse(0, .05, .68, body), 0)]
-    hx, hy = .62 + .2*neck, .0 - neck
-    parts += [(bar(.5, 0, hx, hy, .17), 0), (ellipse(hx + head*.6, hy, head*1.2, head*.8), 0), (ellipse(hx + head*.7, hy - .05, .045), 2)]
-    return parts, hx, hy
-
-def _horse(r):
-    parts, hx, hy = _beast(r, _u(r, .24, .3), _u(r, .5, .65), _u(r, .15, .19), _u(r, .55, .72), 1)
-    return parts + [(bar(.42, -.2, hx - .08, hy - .12, .07), 1), (poly((hx, hy-.1), (hx+.04, hy-.32), (hx+.12, hy-.1)), 0)]
-
-def _cow(r):
-    parts, hx, hy = _beast(r, _u(r, .36, .44), _u(r, .1, .2), _u(r, .2, .25), _u(r, .42, .55), 1)
-    return parts + [(bar(hx, hy-.15, hx-.12, hy-.42, .045), 2), (bar(hx+.18, hy-.15, hx+.3, hy-.42, .045), 2), (ellipse(.1, .42, .16, .1), 1)]
-
-def _cat(r):
-    parts, hx, hy = _beast(r, _u(r, .24, .3), _u(r, .2, .3), _u(r, .24, .28), _u(r, .3, .4), -1)
-    ears = [(poly((hx+x-.1, hy-.12), (hx+x, hy-.42), (hx+x+.1, hy-.12)), 0) for x in (.04, .3)]
-    return parts + ears + [(bar(-.9, -.75, -.7, -.8, .06), 1)]
-
-def _wheels(xs, y, size): return [p for x in xs for p in ((ellipse(x, y, size), 2), (ellipse(x, y, size*.45), 1))]
-
-def _car(r):
-    roof, nose = _u(r, -.55, -.4), _u(r, .6, .75)
-    cabin = poly((-.6, -.05), (-.4, roof), (.25, roof), (.55, -.05))
-    return [(cabin, 0), (box(-.92, -.08, .92, .32), 0), (poly((-.45, -.05), (-.33, roof+.1), (-.1, roof+.1), (-.1, -.05)), 1),
-            (poly((0, -.05), (0, roof+.1), (.2, roof+.1), (.4, -.05)), 1), (ellipse(.88, .08, .08), 1)] + _wheels((-.52, nose-.15), .34, _u(r, .2, .26))
-
-def _bus(r):
-    top, k = _u(r, -.65, -.5), int(r.integers(3, 6))
-    windows = [(box(-.85 + i*1.7/k, top+.12, -.85 + (i+.75)*1.7/k, top+.45), 1) for i in range(k)]
-    return [(box(-.95, top, .95, .4), 0), (box(-.95, .1, .95, .17), 1)] + windows + _wheels((-.6, .6), .42, _u(r, .17, .22))
-
-def _truck(r):
-    split = _u(r, .2, .4)
-    return [(box(-.95, _u(r, -.7, -.5), split - .05, .3), 0), (poly((split, .3), (split, -.3), (.7, -.3), (.95, 0), (.95, .3)), 1),
-            (poly((split+.1, 0), (split+.1, -.2), (.65, -.2), (.82, 0)), 2), (box(-.95, .25, .95, .36), 2)] + _wheels((-.65, -.25, .65), .42, .19)
-
-def _bicycle(r):
-    a, w = _u(r, .36, .42), .09
-    frame = [(-.5, .3, -.15, -.25), (-.15, -.25, .35, -.25), (.35, -.25, 0, .3), (0, .3, -.5, .3), (.35, -.25, .5, .3), (-.15, -.25, 0, .3)]
-    return [(ring(x, .3, a, w), 2) for x in (-.5, .5)] + [(bar(*f, .05), 0) for f in frame] + [(bar(.35, -.25, .3, -.5, .05), 0), (bar(.2, -.52, .5, -.48, .05), 1), (box(-.3, -.4, 0, -.3), 1)]
-
-# %% ../nbs/02_shapes.ipynb #02-016
-def _boat(r):
-    mast = _u(r, -.2, .1)
-    return [(poly((-.95, .3), (.95, .3), (.65, .75), (-.65, .75)), 0), (box(-.9, .3, .9, .4), 1), (bar(mast, .3, mast, -.9, .05), 2),
-            (poly((mast+.08, -.85), (mast+.08, .18), (_u(r, .65, .85), .18)), 1), (poly((mast-.08, -.7), (mast-.08, .18), (_u(r, -.75, -.55), .18)), 1)]
-
-def _plane(r):
-    t = _u(r, .14, .2)
-    return [(poly((-.05, -.1), (.3, -.1), (-.15, -.85), (-.35, -.85)), 1), (ellipse(0, 0, .95, t), 0), (poly((-.9, -.05), (-.6, -.05), (-.8, -.5), (-1, -.5)), 1),
-            (poly((-.05, .05), (.35, .05), (-.2, .8), (-.45, .8)), 1)] + [(ellipse(x, -.05, .045), 2) for x in (-.3, -.1, .1, .3, .5)]
-
-def _bird(r):
-    b = _u(r, .3, .38)
-    return [(bar(-.1, .3, -.15, .85, .045), 2), (bar(.12, .3, .1, .85, .045), 2), (poly((-.4, 0), (-1, -.2), (-.95, .2), (-.4, .25)), 1), (ellipse(0, .1, .5, b), 0),
-            (ellipse(.45, -.35, .25), 0), (poly((.65, -.42), (1, -.3), (.65, -.22)), 2), (ellipse(-.08, .08, .32, b*.5), 1), (ellipse(.52, -.4, .05), 2)]
-
-def _fish(r):
-    b = _u(r, .32, .45)
-    return [(poly((-.45, 0), (-1, -.45), (-.85, 0), (-1, .45)), 1), (poly((-.25, -b*.7), (.1, -b-.28), (.3, -b*.7)), 1), (poly((-.1, b*.7), (.1, b+.25), (.25, b*.6)), 1),
-            (ellipse(.1, 0, .68, b), 0), (ring(.2, 0, .42, .05), 1), (ellipse(.55, -.1, .08), 2)]
-
-def _butterfly(r):
-    a, b = _u(r, .4, .48), _u(r, .28, .36)
-    wings = [(ellipse(sx*.48, -.35, a, .42), 0) for sx in (-1, 1)] + [(ellipse(sx*.4, .4, b, .36), 1) for sx in (-1, 1)]
-    spots = [(ellipse(sx*.55, -.38, .16), 2) for sx in (-1, 1)]
-    return wings + spots + [(ellipse(0, 0, .09, .62), 2), (bar(0, -.55, -.25, -.95, .035), 2), (bar(0, -.55, .25, -.95, .035), 2)]
-
-def _snail(r):
-    a = _u(r, .48, .56)
-    return [(bar(-.75, .6, .7, .6, .16), 1), (bar(.65, .55, .8, .0, .12), 1), (ellipse(-.1, .1, a), 0), (ring(-.1, .1, a*.7, .09), 2), (ellipse(-.1, .1, .12), 2),
-            (bar(.78, 0, .65, -.35, .04), 1), (bar(.84, 0, .95, -.35, .04), 1)]
-
-def _tree(r):
-    crown = [(ellipse(_u(r, -.35, .35), _u(r, -.6, -.1), _u(r, .3, .42)), 0) for _ in range(5)]
-    return [(bar(0, 0, 0, .9, _u(r, .09, .14)), 1), (bar(0, .3, .3, -.05, .06), 1), (ellipse(0, -.3, .5, .45), 0)] + crown
-
-def _flower(r):
-    k, a = int(r.integers(5, 8)), _u(r, .22, .28)
-    petals = [(ellipse(.42*_turn(360*i/k)[0], -.4 + .42*_turn(360*i/k)[1], a), 0) for i in range(k)]
-    return [(bar(0, -.3, 0, .95, .06), 1), (ellipse(.25, .5, .25, .1), 1), (ellipse(-.25, .65, .25, .1), 1)] + petals + [(ellipse(0, -.4, .2), 2)]
-
-def _mushroom(r):
-    w = _u(r, .18, .28)
-    return [(bar(0, 0, 0, .75, w), 1), (lambda x, y: (x/.85)**2 + ((y - .1)/.85)**2 <= (y <= .1), 0)] + [(ellipse(_u(r, -.5, .5), _u(r, -.5, -.1), .11), 2) for _ in range(4)]
-
-# %% ../nbs/02_shapes.ipynb #02-017
-def _house(r):
-    top, w = _u(r, -.3, -.1), _u(r, .65, .8)
-    return [(box(-w, top, w, .9), 0), (poly((-w-.15, top), (0, -.95), (w+.15, top)), 1), (box(-.15, .35, .15, .9), 2)] + [(box(x-.14, .05, x+.14, .35), 2) for x in (-w+.28, w-.28)]
-
-def _chair(r):
-    s, back = _u(r, .05, .2), _u(r, -.4, -.25)
-    return [(bar(x, s, x, .9, .06), 1) for x in (-.45, .4)] + [(bar(back-.1, -.9, -.4, s, .07), 1), (box(-.5, s-.08, .55, s+.12), 0), (poly((back-.2, -.92), (back+.05, -.92), (-.3, s-.1), (-.52, s-.1)), 0)]
-
-def _table(r):
-    t = _u(r, -.35, -.2)
-    return [(bar(x, t, x, .8, .07), 1) for x in (-.8, -.45, .45, .8)] + [(box(-.95, t-.14, .95, t+.1), 0)]
-
-def _lamp(r):
-    w = _u(r, .25, .4)
-    return [(bar(0, -.3, 0, .8, .06), 1), (ellipse(0, .85, .45, .12), 2), (poly((-w, -.9), (w, -.9), (w+.35, -.15), (-w-.35, -.15)), 0)]
-
-def _umbrella(r):
-    canopy = lambda x, y: (x/.95)**2 + ((y + .05)/.75)**2 <= (y <= -.05)
-    rib = lambda x, y: canopy(x, y) & (_wave(x/.63 + .25) > .5)
-    return [(bar(0, -.1, 0, .75, .05), 2), (bar(0, .78, .22, .82, .06), 2), (bar(.22, .82, .24, .66, .06), 2), (canopy, 0), (rib, 1), (bar(0, -.75, 0, -.95, .04), 2)]
-
-def _cup(r):
-    w = _u(r, .45, .55)
-    return [(ring(w, .05, .38, .13), 0), (poly((-w-.08, -.6), (w+.08, -.6), (w-.08, .75), (-w+.08, .75)), 0), (box(-w, -.15, w, .12), 1), (ellipse(0, -.6, w+.08, .12), 2)]
-
-def _bottle(r):
-    n, s = _u(r, .12, .17), _u(r, -.3, -.1)
-    return [(box(-n, -.8, n, s), 0), (poly((-n, s-.1), (n, s-.1), (.36, s+.25), (.36, .92), (-.36, .92), (-.36, s+.25)), 0), (box(-n-.03, -.97, n+.03, -.8), 2), (box(-.36, s+.42, .36, s+.75), 1)]
-
-def _kite(r):
-    m = _u(r, -.3, -.15)
-    tail = [(bar(.1*(-1)**i, .5 + .12*i, -.1*(-1)**i, .62 + .12*i, .05), 2) for i in range(4)]
-    return [(poly((0, -.95), (.6, m), (0, .5), (-.6, m)), 0), (poly((0, -.95), (.6, m), (0, m)), 1), (poly((0, .5), (-.6, m), (0, m)), 1)] + tail
-
-# %% ../nbs/02_shapes.ipynb #02-018
-THINGS = dict(car=_car, horse=_horse, cow=_cow, cat=_cat, bird=_bird, fish=_fish, tree=_tree, house=_house, chair=_chair, cup=_cup,
-              bottle=_bottle, bicycle=_bicycle, aeroplane=_plane, mushroom=_mushroom, lamp=_lamp,
-              bus=_bus, zebra=_horse, boat=_boat, umbrella=_umbrella, butterfly=_butterfly,
-              truck=_truck, table=_table, flower=_flower, snail=_snail, kite=_kite)   # 15 seen, 5 unseen, 5 of the shifted world
-# usual textures of the body and of the second material
-COATS = dict(car=('plain', 'stripes'), horse=('grain', 'plain'), cow=('marble', 'grain'), cat=('stripes', 'plain'), bird=('dots', 'stripes'),
-             fish=('checker', 'stripes'), tree=('marble', 'stripes'), house=('bricks', 'checker'), chair=('plain', 'grain'), cup=('dots', 'plain'),
-             bottle=('plain', 'checker'), bicycle=('grain', 'plain'), aeroplane=('plain', 'dots'), mushroom=('grain', 'marble'), lamp=('stripes', 'marble'),
-             bus=('checker', 'plain'), zebra=('stripes', 'plain'), boat=('bricks', 'plain'), umbrella=('checker', 'dots'), butterfly=('dots', 'marble'),
-             truck=('bricks', 'plain'), table=('grain', 'marble'), flower=('marble', 'dots'), snail=('dots', 'grain'), kite=('checker', 'stripes'))
-
-def thing_materials(name, rng, palette):
-    "The three materials of one instance: textures are usually those of its class, colours never."
-    coat = COATS[name] + ('plain',)
-    kinds = [TEXTURES[rng.integers(len(TEXTURES))] if rng.random() < .25 else k for k in coat]
-    if name == 'zebra': kinds[0] = 'stripes'
-    elif name == 'horse' and kinds[0] == 'stripes': kinds[0] = 'grain'
-    main, second, detail = (random_material(rng, palette, (k,)) for k in kinds)
-    if name == 'zebra':
-        dark, light = rng.random(3)*70, 185 + rng.random(3)*70
-        main = Material('stripes', tuple(light), tuple(dark), _u(rng, 6, 9), _u(rng, -25, 25))
-    return main, second, detail
-
-# %% ../nbs/02_shapes.ipynb #02-020
-def draw_thing(
-    name:str,      # a key of THINGS
-    size:float,    # pixels from the object's -1 to its 1
-    rng,           # numpy Generator: shape, pose and surface all come from it
-    palette,       # (colours 3) in [0, 255]
-    style='photo', # 'photo', or 'paper': flat pale colours
-):                 # colours (s s 3) float in [0, 255], part numbers (s s) int, 0 outside
-    "One instance of a thing, drawn in a square."
-    parts, materials = THINGS[name](rng), thing_materials(name, rng, palette)
-    if style == 'paper': materials = [_pale(m) for m in materials]
+def paint_parts(
+    parts,     # (part, slot) from back to front
+    materials, # three of them, one a slot
+    size:float,# pixels from the object's -1 to its 1
+    rng,       # numpy Generator: pose and the grain of the surface come from it
+):             # colours (s s 3) float in [0, 255], part numbers (s s) int, 0 outside
+    "Draw a list of parts in a square, in a random pose."
     c, s = _turn(_u(rng, -18, 18))
     flip, stretch, side = 1 - 2*int(rng.integers(2)), _u(rng, .85, 1.18), int(math.ceil(size*1.25))
     py, px = np.mgrid[:side, :side] - (side - 1)/2
@@ -292,12 +152,224 @@ def draw_thing(
         colours[mask] = materials[slot].paint(dx[mask], dy[mask], rng)
     return colours, number
 
+# %% ../nbs/02_shapes.ipynb #02-017
+def _wheels(xs, y, size):
+    "A dark wheel with a hub at every x."
+    return [wheel for x in xs for wheel in ((ellipse(x, y, size), 2), (ellipse(x, y, size*.45), 1))]
+
+def _car(r):
+    roof, nose = _u(r, -.55, -.4), _u(r, .6, .75)
+    cabin = poly((-.6, -.05), (-.4, roof), (.25, roof), (.55, -.05))
+    rear = poly((-.45, -.05), (-.33, roof+.1), (-.1, roof+.1), (-.1, -.05))
+    front = poly((0, -.05), (0, roof+.1), (.2, roof+.1), (.4, -.05))
+    body, lamp = box(-.92, -.08, .92, .32), ellipse(.88, .08, .08)
+    return [(cabin, 0), (body, 0), (rear, 1), (front, 1), (lamp, 1)] + _wheels((-.52, nose-.15), .34, _u(r, .2, .26))
+
+# %% ../nbs/02_shapes.ipynb #02-020
+def _beast(r, body, neck, head, leg, tail):
+    "Four legs, a body, a neck, a head and a tail: shared by horse, zebra, cow, cat."
+    parts = [(bar(x, .2, x + _u(r, -.1, .1), .2 + leg, .08), 0) for x in (-.55, -.35, .3, .5)]
+    parts += [(bar(-.6, -.1, -.9, _u(r, -.2, .3) if tail > 0 else -.75, .05), 1), (ellipse(0, .05, .68, body), 0)]
+    hx, hy = .62 + .2*neck, .0 - neck
+    parts += [(bar(.5, 0, hx, hy, .17), 0), (ellipse(hx + head*.6, hy, head*1.2, head*.8), 0)]
+    return parts + [(ellipse(hx + head*.7, hy - .05, .045), 2)], hx, hy
+
+def _horse(r):
+    parts, hx, hy = _beast(r, _u(r, .24, .3), _u(r, .5, .65), _u(r, .15, .19), _u(r, .55, .72), 1)
+    ear = poly((hx, hy-.1), (hx+.04, hy-.32), (hx+.12, hy-.1))
+    return parts + [(bar(.42, -.2, hx - .08, hy - .12, .07), 1), (ear, 0)]
+
+def _cow(r):
+    parts, hx, hy = _beast(r, _u(r, .36, .44), _u(r, .1, .2), _u(r, .2, .25), _u(r, .42, .55), 1)
+    horns = [(bar(hx+x, hy-.15, hx+end, hy-.42, .045), 2) for x, end in ((0, -.12), (.18, .3))]
+    return parts + horns + [(ellipse(.1, .42, .16, .1), 1)]
+
+def _cat(r):
+    parts, hx, hy = _beast(r, _u(r, .24, .3), _u(r, .2, .3), _u(r, .24, .28), _u(r, .3, .4), -1)
+    ears = [(poly((hx+x-.1, hy-.12), (hx+x, hy-.42), (hx+x+.1, hy-.12)), 0) for x in (.04, .3)]
+    return parts + ears + [(bar(-.9, -.75, -.7, -.8, .06), 1)]
+
+# %% ../nbs/02_shapes.ipynb #02-021
+def _bus(r):
+    top, k = _u(r, -.65, -.5), int(r.integers(3, 6))
+    windows = [(box(-.85 + i*1.7/k, top+.12, -.85 + (i+.75)*1.7/k, top+.45), 1) for i in range(k)]
+    body = [(box(-.95, top, .95, .4), 0), (box(-.95, .1, .95, .17), 1)]
+    return body + windows + _wheels((-.6, .6), .42, _u(r, .17, .22))
+
+def _truck(r):
+    split = _u(r, .2, .4)
+    load = box(-.95, _u(r, -.7, -.5), split - .05, .3)
+    cab = poly((split, .3), (split, -.3), (.7, -.3), (.95, 0), (.95, .3))
+    window = poly((split+.1, 0), (split+.1, -.2), (.65, -.2), (.82, 0))
+    return [(load, 0), (cab, 1), (window, 2), (box(-.95, .25, .95, .36), 2)] + _wheels((-.65, -.25, .65), .42, .19)
+
+def _bicycle(r):
+    a, w = _u(r, .36, .42), .09
+    tubes = [(-.5, .3, -.15, -.25), (-.15, -.25, .35, -.25), (.35, -.25, 0, .3),
+             (0, .3, -.5, .3), (.35, -.25, .5, .3), (-.15, -.25, 0, .3)]
+    frame = [(ring(x, .3, a, w), 2) for x in (-.5, .5)] + [(bar(*tube, .05), 0) for tube in tubes]
+    return frame + [(bar(.35, -.25, .3, -.5, .05), 0), (bar(.2, -.52, .5, -.48, .05), 1), (box(-.3, -.4, 0, -.3), 1)]
+
+def _boat(r):
+    mast = _u(r, -.2, .1)
+    hull = [(poly((-.95, .3), (.95, .3), (.65, .75), (-.65, .75)), 0), (box(-.9, .3, .9, .4), 1)]
+    right = poly((mast+.08, -.85), (mast+.08, .18), (_u(r, .65, .85), .18))
+    left = poly((mast-.08, -.7), (mast-.08, .18), (_u(r, -.75, -.55), .18))
+    return hull + [(bar(mast, .3, mast, -.9, .05), 2), (right, 1), (left, 1)]
+
+def _plane(r):
+    t = _u(r, .14, .2)
+    far = poly((-.05, -.1), (.3, -.1), (-.15, -.85), (-.35, -.85))
+    tail = poly((-.9, -.05), (-.6, -.05), (-.8, -.5), (-1, -.5))
+    near = poly((-.05, .05), (.35, .05), (-.2, .8), (-.45, .8))
+    windows = [(ellipse(x, -.05, .045), 2) for x in (-.3, -.1, .1, .3, .5)]
+    return [(far, 1), (ellipse(0, 0, .95, t), 0), (tail, 1), (near, 1)] + windows
+
+# %% ../nbs/02_shapes.ipynb #02-022
+def _bird(r):
+    b = _u(r, .3, .38)
+    legs = [(bar(-.1, .3, -.15, .85, .045), 2), (bar(.12, .3, .1, .85, .045), 2)]
+    tail, beak = poly((-.4, 0), (-1, -.2), (-.95, .2), (-.4, .25)), poly((.65, -.42), (1, -.3), (.65, -.22))
+    body = [(tail, 1), (ellipse(0, .1, .5, b), 0), (ellipse(.45, -.35, .25), 0), (beak, 2)]
+    return legs + body + [(ellipse(-.08, .08, .32, b*.5), 1), (ellipse(.52, -.4, .05), 2)]
+
+def _fish(r):
+    b = _u(r, .32, .45)
+    tail, back = poly((-.45, 0), (-1, -.45), (-.85, 0), (-1, .45)), poly((-.25, -b*.7), (.1, -b-.28), (.3, -b*.7))
+    belly = poly((-.1, b*.7), (.1, b+.25), (.25, b*.6))
+    body = [(ellipse(.1, 0, .68, b), 0), (ring(.2, 0, .42, .05), 1), (ellipse(.55, -.1, .08), 2)]
+    return [(tail, 1), (back, 1), (belly, 1)] + body
+
+def _butterfly(r):
+    a, b = _u(r, .4, .48), _u(r, .28, .36)
+    wings = [(ellipse(sx*.48, -.35, a, .42), 0) for sx in (-1, 1)] + [(ellipse(sx*.4, .4, b, .36), 1) for sx in (-1, 1)]
+    spots = [(ellipse(sx*.55, -.38, .16), 2) for sx in (-1, 1)]
+    feelers = [(bar(0, -.55, x, -.95, .035), 2) for x in (-.25, .25)]
+    return wings + spots + [(ellipse(0, 0, .09, .62), 2)] + feelers
+
+def _snail(r):
+    a = _u(r, .48, .56)
+    foot = [(bar(-.75, .6, .7, .6, .16), 1), (bar(.65, .55, .8, .0, .12), 1)]
+    shell = [(ellipse(-.1, .1, a), 0), (ring(-.1, .1, a*.7, .09), 2), (ellipse(-.1, .1, .12), 2)]
+    return foot + shell + [(bar(.78, 0, .65, -.35, .04), 1), (bar(.84, 0, .95, -.35, .04), 1)]
+
+# %% ../nbs/02_shapes.ipynb #02-023
+def _tree(r):
+    crown = [(ellipse(_u(r, -.35, .35), _u(r, -.6, -.1), _u(r, .3, .42)), 0) for _ in range(5)]
+    trunk = [(bar(0, 0, 0, .9, _u(r, .09, .14)), 1), (bar(0, .3, .3, -.05, .06), 1)]
+    return trunk + [(ellipse(0, -.3, .5, .45), 0)] + crown
+
+def _flower(r):
+    k, a = int(r.integers(5, 8)), _u(r, .22, .28)
+    turns = [_turn(360*i/k) for i in range(k)]
+    petals = [(ellipse(.42*c, -.4 + .42*s, a), 0) for c, s in turns]
+    leaves = [(ellipse(.25, .5, .25, .1), 1), (ellipse(-.25, .65, .25, .1), 1)]
+    return [(bar(0, -.3, 0, .95, .06), 1)] + leaves + petals + [(ellipse(0, -.4, .2), 2)]
+
+def _mushroom(r):
+    w = _u(r, .18, .28)
+    cap = lambda x, y: (x/.85)**2 + ((y - .1)/.85)**2 <= (y <= .1)
+    spots = [(ellipse(_u(r, -.5, .5), _u(r, -.5, -.1), .11), 2) for _ in range(4)]
+    return [(bar(0, 0, 0, .75, w), 1), (cap, 0)] + spots
+
+def _house(r):
+    top, w = _u(r, -.3, -.1), _u(r, .65, .8)
+    windows = [(box(x-.14, .05, x+.14, .35), 2) for x in (-w+.28, w-.28)]
+    roof = poly((-w-.15, top), (0, -.95), (w+.15, top))
+    return [(box(-w, top, w, .9), 0), (roof, 1), (box(-.15, .35, .15, .9), 2)] + windows
+
+# %% ../nbs/02_shapes.ipynb #02-024
+def _chair(r):
+    s, back = _u(r, .05, .2), _u(r, -.4, -.25)
+    posts = [(bar(x, s, x, .9, .06), 1) for x in (-.45, .4)] + [(bar(back-.1, -.9, -.4, s, .07), 1)]
+    rest = poly((back-.2, -.92), (back+.05, -.92), (-.3, s-.1), (-.52, s-.1))
+    return posts + [(box(-.5, s-.08, .55, s+.12), 0), (rest, 0)]
+
+def _table(r):
+    t = _u(r, -.35, -.2)
+    return [(bar(x, t, x, .8, .07), 1) for x in (-.8, -.45, .45, .8)] + [(box(-.95, t-.14, .95, t+.1), 0)]
+
+def _lamp(r):
+    w = _u(r, .25, .4)
+    shade = poly((-w, -.9), (w, -.9), (w+.35, -.15), (-w-.35, -.15))
+    return [(bar(0, -.3, 0, .8, .06), 1), (ellipse(0, .85, .45, .12), 2), (shade, 0)]
+
+def _umbrella(r):
+    canopy = lambda x, y: (x/.95)**2 + ((y + .05)/.75)**2 <= (y <= -.05)
+    rib = lambda x, y: canopy(x, y) & (_wave(x/.63 + .25) > .5)
+    handle = [(bar(0, -.1, 0, .75, .05), 2), (bar(0, .78, .22, .82, .06), 2), (bar(.22, .82, .24, .66, .06), 2)]
+    return handle + [(canopy, 0), (rib, 1), (bar(0, -.75, 0, -.95, .04), 2)]
+
+def _cup(r):
+    w = _u(r, .45, .55)
+    body = poly((-w-.08, -.6), (w+.08, -.6), (w-.08, .75), (-w+.08, .75))
+    return [(ring(w, .05, .38, .13), 0), (body, 0), (box(-w, -.15, w, .12), 1), (ellipse(0, -.6, w+.08, .12), 2)]
+
+def _bottle(r):
+    n, s = _u(r, .12, .17), _u(r, -.3, -.1)
+    body = poly((-n, s-.1), (n, s-.1), (.36, s+.25), (.36, .92), (-.36, .92), (-.36, s+.25))
+    return [(box(-n, -.8, n, s), 0), (body, 0), (box(-n-.03, -.97, n+.03, -.8), 2), (box(-.36, s+.42, .36, s+.75), 1)]
+
+def _kite(r):
+    m = _u(r, -.3, -.15)
+    tail = [(bar(.1*(-1)**i, .5 + .12*i, -.1*(-1)**i, .62 + .12*i, .05), 2) for i in range(4)]
+    fields = [(poly((0, y), (x, m), (0, m)), 1) for x, y in ((.6, -.95), (-.6, .5))]
+    return [(poly((0, -.95), (.6, m), (0, .5), (-.6, m)), 0)] + fields + tail
+
+# %% ../nbs/02_shapes.ipynb #02-026
+THINGS = dict(
+    car=_car, horse=_horse, cow=_cow, cat=_cat, bird=_bird, fish=_fish, tree=_tree, house=_house, chair=_chair,
+    cup=_cup, bottle=_bottle, bicycle=_bicycle, aeroplane=_plane, mushroom=_mushroom, lamp=_lamp, # 15 seen
+    bus=_bus, zebra=_horse, boat=_boat, umbrella=_umbrella, butterfly=_butterfly, # 5 unseen
+    truck=_truck, table=_table, flower=_flower, snail=_snail, kite=_kite) # 5 of the shifted world
+
+# usual textures of the body and of the second material
+COATS = dict(
+    car=('plain', 'net'), horse=('grain', 'plain'), cow=('blotches', 'grain'), cat=('marble', 'plain'),
+    bird=('dashes', 'scales'), fish=('scales', 'stripes'), tree=('marble', 'dashes'), house=('bricks', 'scales'),
+    chair=('net', 'grain'), cup=('dots', 'zigzag'), bottle=('plain', 'zigzag'), bicycle=('stripes', 'dashes'),
+    aeroplane=('dashes', 'plain'), mushroom=('dots', 'marble'), lamp=('zigzag', 'marble'),
+    bus=('checker', 'dots'), zebra=('stripes', 'plain'), boat=('bricks', 'stripes'),
+    umbrella=('zigzag', 'checker'), butterfly=('scales', 'dots'),
+    truck=('checker', 'bricks'), table=('grain', 'net'), flower=('marble', 'dots'), snail=('blotches', 'scales'),
+    kite=('net', 'checker'))
+
+# %% ../nbs/02_shapes.ipynb #02-027
+def thing_materials(
+    name:str, # a key of THINGS
+    rng,      # numpy Generator
+    palette,  # (colours 3) in [0, 255]
+):            # three materials
+    "The materials of one instance: textures are usually those of its class, colours never."
+    coat = COATS[name] + ('plain',)
+    kinds = [TEXTURES[rng.integers(len(TEXTURES))] if rng.random() < .1 else kind for kind in coat]
+    if name == 'zebra': kinds[0] = 'stripes'
+    elif name == 'horse' and kinds[0] == 'stripes': kinds[0] = 'grain'
+    main, second, detail = (random_material(rng, palette, (kind,)) for kind in kinds)
+    if name == 'zebra':
+        dark, light = rng.random(3)*70, 185 + rng.random(3)*70
+        main = Material('stripes', tuple(light), tuple(dark), _u(rng, 6, 9), _u(rng, -25, 25))
+    return main, second, detail
+
 def _pale(m):
     "The paper style of a material: washed out, its texture nearly gone."
     first = tuple(150 + .4*np.array(m.first)); second = tuple(150 + .4*np.array(m.second))
     return Material(m.kind, first, tuple(.7*np.array(first) + .3*np.array(second)), m.period, m.angle)
 
-# %% ../nbs/02_shapes.ipynb #02-023
+# %% ../nbs/02_shapes.ipynb #02-028
+def draw_thing(
+    name:str,      # a key of THINGS
+    size:float,    # pixels from the object's -1 to its 1
+    rng,           # numpy Generator: shape, pose and surface all come from it
+    palette,       # (colours 3) in [0, 255]
+    style='photo', # 'photo', or 'paper': flat pale colours
+):                 # colours (s s 3) float in [0, 255], part numbers (s s) int, 0 outside
+    "One instance of a thing, drawn in a square."
+    parts, materials = THINGS[name](rng), thing_materials(name, rng, palette)
+    if style == 'paper': materials = [_pale(m) for m in materials]
+    return paint_parts(parts, materials, size, rng)
+
+# %% ../nbs/02_shapes.ipynb #02-033
 STUFF = ('sky', 'grass', 'water', 'sand', 'brick', 'wood', 'road', 'snow', 'rock', 'carpet')
 def paint_stuff(name, x, y, rng, palette):
     "Colours (... 3) of a stuff class at pixels `x, y`."
@@ -316,7 +388,7 @@ def paint_stuff(name, x, y, rng, palette):
         carpet=lambda: ((_wave((x+y)/(13*p)) > .5) ^ (_wave((x-y)/(13*p)) > .5))*1.)[name]()
     return first + (.6*t)[..., None]*(second - first)
 
-# %% ../nbs/02_shapes.ipynb #02-026
+# %% ../nbs/02_shapes.ipynb #02-036
 @dataclass
 class Scene:
     "One image with its truth."
@@ -334,7 +406,8 @@ def _background(size, rng, style, palette):
     ids = [int(i) for i in rng.integers(0, len(STUFF), 2)]
     border = size*_u(rng, .3, .7) + 10*(_noise(x, y*0, 30, rng) - .5) + (x - size/2)*_u(rng, -.3, .3)
     lower = (y > border) & two
-    colours = np.where(lower[..., None], paint_stuff(STUFF[ids[1]], x, y, rng, palette), paint_stuff(STUFF[ids[0]], x, y, rng, palette))
+    below, above = (paint_stuff(STUFF[i], x, y, rng, palette) for i in reversed(ids))
+    colours = np.where(lower[..., None], below, above)
     if style == 'paper': colours = 205 + .2*(colours - 128) + 6*_noise(x, y, 3, rng)[..., None]
     return colours, np.where(lower, ids[1], ids[0])
 
@@ -346,11 +419,12 @@ def _scraps(colours, rng, count, palette):
         y0, y1, x0, x1 = (int(np.clip(v, 0, size)) for v in (cy - 2*r, cy + 2*r, cx - 2*r, cx + 2*r))
         y, x = np.mgrid[y0:y1, x0:x1]
         u, v = (x - cx)/r, (y - cy)/r
-        kind = (ellipse(0, 0, 1, _u(rng, .4, 1)), box(-1, -.6, .8, .7), bar(-1.2, -.5, 1.2, .6, .3), poly((-1, 1), (0, -1.2), (1, .8)))[rng.integers(4)]
-        mask = kind(u, v)
+        shapes = (ellipse(0, 0, 1, _u(rng, .4, 1)), box(-1, -.6, .8, .7),
+                  bar(-1.2, -.5, 1.2, .6, .3), poly((-1, 1), (0, -1.2), (1, .8)))
+        mask = shapes[rng.integers(4)](u, v)
         colours[y0:y1, x0:x1][mask] = random_material(rng, palette).paint(x[mask], y[mask], rng)
 
-# %% ../nbs/02_shapes.ipynb #02-027
+# %% ../nbs/02_shapes.ipynb #02-037
 def _outline(number):
     "Pixels on the border between two parts, or between a part and what is outside."
     edge = np.zeros(number.shape, bool)
@@ -382,7 +456,7 @@ class _Canvas:
         self.colours[outer][mask] = colours[inner][mask]
         return True
 
-# %% ../nbs/02_shapes.ipynb #02-028
+# %% ../nbs/02_shapes.ipynb #02-038
 def _develop(colours, rng, style, tint):
     "Light, blur and noise: from colours (s s 3) to a uint8 image."
     s = len(colours)
@@ -397,13 +471,13 @@ def _develop(colours, rng, style, tint):
     image = (rows[:, :-2] + 6*rows[:, 1:-1] + rows[:, 2:])//64
     return np.clip(image + rng.integers(-7, 8, image.shape), 0, 255).astype(np.uint8)
 
-# %% ../nbs/02_shapes.ipynb #02-029
+# %% ../nbs/02_shapes.ipynb #02-039
 def draw_scene(
     key,                      # anything printable: the same key draws the same scene, everywhere
     classes=tuple(THINGS)[:20], # names to draw things from
     size=128,                 # pixels a side
-    count=(1, 4),             # fewest and most things
-    scale=(18/128, 112/128),  # smallest and largest thing, as a part of the side; log-uniform
+    count=(1, 3),             # fewest and most things
+    scale=(40/128, 120/128),  # smallest and largest thing, as a part of the side; log-uniform
     style='photo',            # 'photo', or 'paper' for the shifted world
     plain=False,              # an even background instead of stuff
     scraps=(2, 7),            # fewest and most pieces of clutter
@@ -432,7 +506,7 @@ def _power(base, t):
     "`base**t` rounded to 16 bits, so that every libm agrees."
     return round(base**t*65536)/65536
 
-# %% ../nbs/02_shapes.ipynb #02-032
+# %% ../nbs/02_shapes.ipynb #02-042
 @dataclass(frozen=True)
 class World:
     "What is drawn, and which classes are unseen."
@@ -441,8 +515,8 @@ class World:
     unseen: tuple         # names
     style: str = 'photo'
     scraps: tuple = (2, 7)
-    tint: float = .8      # see draw_scene
-    colours: int = 2      # see draw_scene
+    tint: float = .3      # see draw_scene
+    colours: int = 5      # see draw_scene
 
 _names = tuple(THINGS)
 WORLDS = dict(things=World(_names[:20], False, _names[15:20]),
@@ -464,6 +538,13 @@ def draw_world(
 ): # image (H W 3) uint8, labels (H W) uint8 with 0 for none and classes from 1, instances (H W) uint8
     "One image of a world with its truth, numbered as in a PASCAL VOC mask."
     world = WORLDS[name]
-    s = draw_scene(f'{name}/{part}/{i}', world.things, style=world.style, scraps=world.scraps, tint=world.tint, colours=world.colours)
+    s = draw_scene(f'{name}/{part}/{i}', world.things, style=world.style, scraps=world.scraps,
+                   tint=world.tint, colours=world.colours)
     ground = s.stuff + 1 + len(world.things) if world.stuff else 0
     return s.image, np.where(s.things > 0, s.things, ground).astype(np.uint8), s.instances
+
+# %% ../nbs/02_shapes.ipynb #02-047
+def world_checksum()->int:
+    "One number for nine images of the three worlds, their labels and their instances."
+    drawn = [draw_world(name, 'checksum', i) for name in WORLDS for i in range(3)]
+    return zlib.crc32(b''.join(array.tobytes() for image in drawn for array in image))
