@@ -48,7 +48,10 @@ class FeatureCells(nn.Module):
 
 # %% ../nbs/09_cells.ipynb #09-010
 @CELLS.register('ssl')
-def ssl_cells(cfg, visual):
+def ssl_cells(
+    cfg, # m, lloyd, position, centre, ssl, ssl_weights, ssl_side
+    visual:nn.Module, # CLIP's image tower; not looked at
+): # source
     "Cells of a frozen self-supervised network (paper)."
     return FeatureCells(SSLFeatures(cfg.ssl, cfg.ssl_weights, cfg.ssl_side), cfg)
 
@@ -62,7 +65,10 @@ class ClipPatches:
     def __call__(self, image): return self.encoder(normalise(image, self.stats)).patches
 
 @CELLS.register('clip')
-def clip_cells(cfg, visual):
+def clip_cells(
+    cfg, # m, lloyd, position, centre
+    visual:nn.Module, # CLIP's image tower, whose patches these are
+): # source
     "Cells of CLIP's own patches (Table 7)."
     return FeatureCells(ClipPatches(visual), cfg)
 
@@ -75,7 +81,10 @@ def colour_features(
     return F.avg_pool2d(image, patch)
 
 @CELLS.register('colour')
-def colour_cells(cfg, visual):
+def colour_cells(
+    cfg, # m, lloyd, position, centre
+    visual:nn.Module, # CLIP's image tower, for its patch
+): # source
     "Cells of mean colours (ours)."
     return FeatureCells(partial(colour_features, patch=visual.conv1.kernel_size[0]), cfg)
 
@@ -90,13 +99,19 @@ def boxes(
     return grid_cells(len(image), (h, w), m).unflatten(1, (h, w)).to(image.device)
 
 @CELLS.register('grid')
-def box_cells(cfg, visual):
+def box_cells(
+    cfg, # m
+    visual:nn.Module, # CLIP's image tower, for its patch
+): # source
     "A fixed grid (Table 7)."
     return partial(boxes, patch=visual.conv1.kernel_size[0], m=cfg.m)
 
 # %% ../nbs/09_cells.ipynb #09-018
 @CELLS.register('none')
-def no_cells(cfg, visual):
+def no_cells(
+    cfg, # not looked at
+    visual:nn.Module, # not looked at
+): # None
     "No object prompts at all."
     return None
 
@@ -107,7 +122,10 @@ def everywhere(
     return torch.full((len(image), 1, 1), EVERY, device=image.device)
 
 @CELLS.register('nomask')
-def unmasked(cfg, visual):
+def unmasked(
+    cfg, # not looked at
+    visual:nn.Module, # not looked at
+): # source
     "Object prompts that see every patch (Table 7)."
     return everywhere
 
@@ -129,7 +147,10 @@ def true_objects(
     return oracle_cells(instances, (h, w), m).unflatten(1, (h, w))
 
 @CELLS.register('objects')
-def object_cells(cfg, visual):
+def object_cells(
+    cfg, # m
+    visual:nn.Module, # CLIP's image tower, for its patch
+): # source
     "The true objects as cells: an upper bound (ours)."
     return partial(true_objects, patch=visual.conv1.kernel_size[0], m=cfg.m)
 
@@ -217,7 +238,7 @@ class Cells(nn.Module):
         who = f'cells of the source {self.cfg.cells!r}'
         return check_given(cells, self.cfg.m, len(given[0]), grid, who)
 
-# %% ../nbs/09_cells.ipynb #09-048
+# %% ../nbs/09_cells.ipynb #09-050
 def digest(
     *things, # tensors, or anything printable
     size:int=16, # bytes
@@ -234,16 +255,16 @@ def digest(
 FIELDS = ('cells', 'm', 'lloyd', 'position', 'centre', 'ssl', 'ssl_weights', 'ssl_side') # what cells depend on
 
 def fingerprint(
-    cells:Cells,
+    cells:Cells, # a source with its config and tower
 )->str: # its name and a digest of its fields and weights
     "What makes two sources of cells the same: fields, and all weights that could matter."
     fields = [(name, getattr(cells.cfg, name)) for name in FIELDS]
     weights = [pair for module in (cells, cells._visual[0]) for pair in module.state_dict().items()]
     return f'{cells.cfg.cells}-{digest(fields, *(x for pair in weights for x in pair), size=8)}'
 
-# %% ../nbs/09_cells.ipynb #09-051
+# %% ../nbs/09_cells.ipynb #09-053
 def precision(
-    x:torch.Tensor,
+    x:torch.Tensor, # what a network is about to be given
 )->str:
     "Where and how a network computes on `x`: device, and the type that autocast asks for."
     kind = x.device.type
@@ -257,7 +278,7 @@ def read_cells(
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f'{file} does not hold cells ({error}): delete it, and they are computed again') from None
 
-# %% ../nbs/09_cells.ipynb #09-052
+# %% ../nbs/09_cells.ipynb #09-054
 class CellStore:
     "Cells by key, in memory and, where there is one, in a folder."
     def __init__(self,
@@ -283,7 +304,7 @@ class CellStore:
             with atomic(self.folder/f'{key}.npy') as draft: np.save(draft, labels.numpy())
         return labels
 
-# %% ../nbs/09_cells.ipynb #09-053
+# %% ../nbs/09_cells.ipynb #09-055
 class CellCache(CellStore):
     "Cells of images that were met before (ours)."
     def __init__(self,

@@ -115,7 +115,7 @@ def patch_of(
 )->int: # pixels
     "The patch of a CLIP's image tower, without building it."
     tower = clip_config(name)['vision_cfg']
-    if 'timm_model_name' in tower or not tower.get('patch_size'):
+    if not tower.get('patch_size'):
         raise ValueError(f'{name} has no open_clip ViT as its image tower: '
                          'choose a CLIP that has one, such as ViT-B-16-quickgelu')
     return tower['patch_size']

@@ -157,7 +157,9 @@ class PromptedTower(nn.Module):
         nn.init.kaiming_normal_(self.prompt_proj.weight, mode='fan_out')
         self.prompt_norm = nn.LayerNorm(d, eps=1e-6) if depth > 1 else nn.Identity()
 
-    def train(self, mode:bool=True):
+    def train(self,
+        mode:bool=True, # of the prompts
+    ): # itself
         "Set the mode of the prompts; the frozen tower stays in eval mode."
         super().train(mode).visual.eval()
         return self
