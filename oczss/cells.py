@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CELLS', 'FIELDS', 'FeatureCells', 'ssl_cells', 'ClipPatches', 'clip_cells', 'colour_features', 'colour_cells',
            'boxes', 'box_cells', 'no_cells', 'everywhere', 'unmasked', 'true_objects', 'object_cells',
-           'needs_instances', 'check_labels', 'check_given', 'Cells', 'digest', 'fingerprint', 'precision',
-           'read_cells', 'CellStore', 'CellCache']
+           'needs_instances', 'check_cell_labels', 'check_given', 'Cells', 'content_digest', 'source_name',
+           'kind_of_numbers', 'read_cells', 'CellStore', 'CellCache']
 
 # %% ../nbs/09_cells.ipynb #09-003
 import hashlib
@@ -164,7 +164,7 @@ def needs_instances(
     return getattr(CELLS[name], 'needs_instances', False)
 
 # %% ../nbs/09_cells.ipynb #09-024
-def check_labels(
+def check_cell_labels(
     cells:torch.Tensor, # (b n) integers
     m:int, # objects
     who:str, # whose cells these are
@@ -201,7 +201,7 @@ def check_given(
                          f"on any grid, or ({b}, {h*w}) on CLIP's grid of {h}x{w}")
     theirs = tuple(cells.shape[1:]) if cells.ndim == 3 else grid
     cells = cells.flatten(1).long()
-    check_labels(cells, m, who)
+    check_cell_labels(cells, m, who)
     return resample_cells(cells, theirs, grid, m)
 
 # %% ../nbs/09_cells.ipynb #09-031
@@ -239,7 +239,7 @@ class Cells(nn.Module):
         return check_given(cells, self.cfg.m, len(given[0]), grid, who)
 
 # %% ../nbs/09_cells.ipynb #09-050
-def digest(
+def content_digest(
     *things, # tensors, or anything printable
     size:int=16, # bytes
 )->str: # hexadecimal
@@ -254,16 +254,16 @@ def digest(
 
 FIELDS = ('cells', 'm', 'lloyd', 'position', 'centre', 'ssl', 'ssl_weights', 'ssl_side') # what cells depend on
 
-def fingerprint(
+def source_name(
     cells:Cells, # a source with its config and tower
 )->str: # its name and a digest of its fields and weights
     "What makes two sources of cells the same: fields, and all weights that could matter."
     fields = [(name, getattr(cells.cfg, name)) for name in FIELDS]
     weights = [pair for module in (cells, cells._visual[0]) for pair in module.state_dict().items()]
-    return f'{cells.cfg.cells}-{digest(fields, *(x for pair in weights for x in pair), size=8)}'
+    return f'{cells.cfg.cells}-{content_digest(fields, *(x for pair in weights for x in pair), size=8)}'
 
 # %% ../nbs/09_cells.ipynb #09-053
-def precision(
+def kind_of_numbers(
     x:torch.Tensor, # what a network is about to be given
 )->str:
     "Where and how a network computes on `x`: device, and the type that autocast asks for."
@@ -311,16 +311,16 @@ class CellCache(CellStore):
         folder:str|Path|None=None, # where they are kept for other runs; None: in memory alone
     ):
         super().__init__(folder)
-        self.names = WeakKeyDictionary() # fingerprint of every source that was met, taken once
+        self.names = WeakKeyDictionary() # source_name of every source that was met, taken once
 
     def __call__(self,
         cells:Cells, # who computes what is not here
         *given, # image (b 3 H W), and instances (b H W) where the source needs them
     )->torch.Tensor: # (b n), as `cells` would say
         "Cells of a batch: those of known images remembered, those of the others computed and kept."
-        if cells not in self.names: self.names[cells] = fingerprint(cells)
+        if cells not in self.names: self.names[cells] = source_name(cells)
         image, name = given[0], self.names[cells]
-        keys = [f'{name}/{digest(precision(image), *one)}' for one in zip(*given)]
+        keys = [f'{name}/{content_digest(kind_of_numbers(image), *one)}' for one in zip(*given)]
         found = [self.get(key) for key in keys]
         new = [i for i, known in enumerate(found) if known is None]
         if new:

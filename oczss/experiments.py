@@ -130,11 +130,12 @@ class Job:
     row: str
     cfg: Config
     seed: int
-    data: dict   # fingerprints of the parts that are touched, and of the embedded networks
+    data: dict   # fingerprints of the parts that are touched
     folder: Path # <out>/<experiment>/<data>
 
     @property
-    def digest(self)->str: return digest(dict(config=asdict(self.cfg), seed=self.seed, data=self.data))
+    def digest(self)->str:
+        return digest(dict(config=asdict(self.cfg), seed=self.seed, data=self.data, networks=networks(self.cfg)))
     @property
     def result(self)->Path: return self.folder/f'{slug(self.row)}-{self.digest}-{self.seed}.json'
 
@@ -174,11 +175,15 @@ def fingerprints(experiment, cfg, roots)->dict:
     parts = [(cfg.data, spec.train), (cfg.data, part_of(experiment, spec))]
     parts += [(t, DATASETS[t].test) for t in targets_of(experiment, cfg.data)]
     read = lambda name, part: SegmentationFolder(roots[name], part, DATASETS[name])
-    return {f'{name}/{part}': read(name, part).fingerprint() for name, part in parts} | networks(cfg)
+    return {f'{name}/{part}': read(name, part).fingerprint() for name, part in parts}
 
-def networks(cfg)->dict:
-    "Checksums of the weights that ship with the workbook and that a config uses; others are named by the config."
-    files = [f'{kind}_toy.safetensors' for kind in ('clip', 'ssl') if getattr(cfg, kind) == 'toy']
+def networks(
+    cfg:Config,
+)->dict: # file to checksum
+    "What weights that ship with the workbook a config uses; others are named in the config."
+    blind = ('none', 'nomask', 'grid', 'colour', 'clip', 'objects') # sources that do not look through that network
+    used = dict(clip=cfg.clip, ssl=None if cfg.cells in blind and cfg.training_free != 'proxy' else cfg.ssl)
+    files = [f'{kind}_toy.safetensors' for kind, name in used.items() if name == 'toy']
     return {file: checksum(shipped(file))[:15] for file in files}
 
 # %% ../nbs/20_experiments.ipynb #20-020
@@ -216,8 +221,9 @@ def provenance()->dict: # version, commit (with + where the package was changed 
     "What a result has to say of the program and the machine."
     commit, changed = _git('rev-parse', '--short=10', 'HEAD'), _git('status', '--porcelain', '--', '.')
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return dict(version=oczss.__version__, commit=commit and commit + ('+' if changed else ''), torch=str(torch.__version__),
-                device=device, threads=torch.get_num_threads())
+    commit = commit and commit + ('+' if changed else '')
+    return dict(version=oczss.__version__, commit=commit, torch=str(torch.__version__), device=device,
+                threads=torch.get_num_threads())
 
 def peak_memory()->int: # MB, of the device or of this process
     "The most memory there was in use so far."
@@ -271,8 +277,9 @@ def answer(
     metrics = _measured(job, model, roots, progress, workers)
     trainable = 0 if job.cfg.training_free != 'none' else count_trainable(model)['total']
     return _head(job) | dict(
-        part=part_of(job.experiment, DATASETS[job.cfg.data]), data=job.data, metrics=metrics, steps=trained['step'],
-        parts=trained['parts'], test_seconds=perf_counter() - start, memory_MB=peak_memory(), trainable=trainable,
+        part=part_of(job.experiment, DATASETS[job.cfg.data]), data=job.data, networks=networks(job.cfg),
+        metrics=metrics, steps=trained['step'], parts=trained['parts'], test_seconds=perf_counter() - start,
+        memory_MB=peak_memory(), trainable=trainable,
         precision=precision)
 
 def _head(job):
@@ -465,7 +472,7 @@ def _tidy(found):
     tail = {k: found.get(k) for k in FACTS} | dict(changes=json.dumps(changed), failed=found.get('failed'))
     if 'failed' in found: return [head | tail]
     seconds = sum(p['seconds'] for p in found['parts']) + found['test_seconds']
-    tail |= dict(seconds=round(seconds, 1), images=digest(found['data']))
+    tail |= dict(seconds=round(seconds, 1), images=digest(found['data']), networks=json.dumps(found['networks']))
     part = lambda target: found['part'] if target == data else DATASETS[target].test
     return [head | dict(target=target, part=part(target), maps=maps) | {k: round(numbers[k], 6) for k in NUMBERS} | tail
             for target, readings in found['metrics'].items() for maps, numbers in readings.items()]
@@ -479,12 +486,20 @@ def collect(
     else:
         paths, words = [p for j in where for p in (j.result, j.result.with_suffix('.failed')) if p.exists()], 'of these'
     if not paths: raise FileNotFoundError(f'there are no results {words}: run the experiment first')
-    found = pd.DataFrame([row for path in paths for row in _tidy(read_result(path))])
-    if 'images' in found and found.images.nunique() > 1:
-        kinds = ', '.join(found.images.dropna().unique())
-        raise ValueError(f'{paths[0].parent} holds results on different images, {kinds}: '
-                         'they are not comparable; move the older ones away')
-    return found
+    results = [read_result(path) for path in paths]
+    _check_alike(results, paths[0].parent)
+    return pd.DataFrame([row for found in results for row in _tidy(found)])
+
+def _check_alike(results, folder):
+    "ValueError where results are of different images, or of networks of the same name with other weights."
+    done = [found for found in results if 'failed' not in found]
+    facts = {pair for found in done for pair in found['networks'].items()}
+    facts |= {('images', digest(found['data'])) for found in done}
+    names = [name for name, _ in facts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        what = twice[0] if twice[0] == 'images' else f'weights, {twice[0]}'
+        raise ValueError(f'{folder} holds results of different {what}: they are not comparable; '
+                         'move the older ones away')
 
 def write_csv(
     results:pd.DataFrame, # of one data set

@@ -57,7 +57,7 @@ def fill_empty(
     wanted:torch.Tensor|None=None, # bool (b m), cells that must not be empty; None: all
 ): # (b n)
     "Give every empty cell the patch that suits it best among those that others can spare (ours)."
-    (b, n, m), number = distances.shape, torch.arange(cells.shape[1], device=cells.device)
+    (b, _, m), number = distances.shape, torch.arange(cells.shape[1], device=cells.device)
     if wanted is None: wanted = torch.ones(b, m, dtype=torch.bool, device=cells.device)
     for j in range(m):
         size = torch.zeros(b, m, dtype=torch.long, device=cells.device).scatter_add_(1, cells, torch.ones_like(cells))
