@@ -49,7 +49,7 @@ class Experiment:
     data: str = 'things'   # key of DATASETS: trained and measured on it, from that data set's preset
     seeds: int = 3         # 0, 1, 2, ...
     part: str = ''         # images it is measured on; '': the data set's own test part
-    changes: dict = field(default_factory=dict) # of the config, for every row alike
+    changes: dict = field(default_factory=dict) # of the config, for every row that does not set them itself
     by_seed: tuple = ()    # fields that take the seed's value
     targets: dict = field(default_factory=dict) # data set to others that its models are measured on, with their names
     source: str = 'ours'   # where it was published
@@ -58,7 +58,7 @@ class Experiment:
 def configs(
     experiment:Experiment,
     data:str='', # key of DATASETS; '': the experiment's own
-    **changes, # of the config, for every row alike
+    **changes, # of the config, for every row that does not set them itself
 )->dict: # row to Config
     "The config of every row; ValueError for a row that makes none, or the same as another."
     spec = DATASETS[data or experiment.data]
@@ -67,7 +67,7 @@ def configs(
     for row, own in experiment.rows.items():
         if not isinstance(row, str) or not row.strip():
             raise ValueError(f'experiment {experiment.name!r}: {row!r} is no name for a row')
-        try: cfg = variant(base, **experiment.changes | own | changes)
+        try: cfg = variant(base, **experiment.changes | changes | own)
         except ValueError as error: raise ValueError(f'experiment {experiment.name!r}, row {row!r}: {error}') from None
         if cfg.mode in ('transductive', 'strict'): cfg = replace(cfg, iterations=max(1, cfg.iterations//2))
         if same := [r for r, c in found.items() if c == cfg]:
@@ -197,7 +197,7 @@ def jobs(
     counts:dict|None=None, # of worlds that are not there yet
     rows:tuple=(), # names of the rows to run; (): all
     progress:bool=True,
-    **changes, # of the config, for every row alike
+    **changes, # of the config, for every row that does not set them itself
 )->list[Job]:
     "What an experiment consists of, seed by seed."
     found, data = configs(experiment, data, **changes), data or experiment.data
@@ -436,7 +436,7 @@ def run(
     progress:bool=True,
     workers:int=0, # processes that load images
     precision:str='no', # 'no', 'bf16' or 'fp16'
-    **changes, # of the config, for every row alike
+    **changes, # of the config, for every row that does not set them itself
 )->pd.DataFrame: # tidy, see `collect`
     "Compute what is missing of an experiment, and table it."
     if isinstance(experiment, str): experiment = EXPERIMENTS[experiment]

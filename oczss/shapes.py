@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['TEXTURES', 'THINGS', 'COATS', 'STUFF', 'WORLDS', 'Material', 'random_palette', 'two_colours', 'random_material',
            'ellipse', 'box', 'bar', 'ring', 'poly', 'paint_parts', 'thing_materials', 'draw_thing', 'paint_stuff',
-           'Scene', 'draw_scene', 'World', 'world_split', 'draw_world', 'world_checksum']
+           'Scene', 'draw_scene', 'World', 'world_split', 'draw_world', 'world_checksum', 'world_note', 'check_world']
 
 # %% ../nbs/02_shapes.ipynb #02-003
 from dataclasses import dataclass
+from functools import cache
 import math
 import zlib
 import numpy as np
+from safetensors import safe_open
 from .protocol import Split
 
 # %% ../nbs/02_shapes.ipynb #02-005
@@ -544,7 +546,22 @@ def draw_world(
     return s.image, np.where(s.things > 0, s.things, ground).astype(np.uint8), s.instances
 
 # %% ../nbs/02_shapes.ipynb #02-047
+@cache
 def world_checksum()->int:
     "One number for nine images of the three worlds, their labels and their instances."
     drawn = [draw_world(name, 'checksum', i) for name in WORLDS for i in range(3)]
     return zlib.crc32(b''.join(array.tobytes() for image in drawn for array in image))
+
+# %% ../nbs/02_shapes.ipynb #02-050
+def world_note()->dict: # metadata for a .safetensors file
+    "What a file of weights says about the worlds that they were trained on."
+    return {'trained on': f'the worlds {", ".join(WORLDS)}', 'world checksum': str(world_checksum())}
+
+def check_world(
+    path, # a .safetensors file
+):
+    "ValueError unless the weights in `path` were trained on these worlds."
+    with safe_open(path, 'numpy') as file: found = (file.metadata() or {}).get('world checksum', 'none')
+    if found == str(world_checksum()): return
+    raise ValueError(f'the weights in {path} were trained on another world (checksum {found}, not {world_checksum()}): '
+                     'train them anew (page 25, Pretraining), or use the release of the workbook that they came with')
