@@ -89,8 +89,8 @@ def shipped(
     folders = [Path(f) for f in (os.environ.get('OCZSS_DATA'), Path(__file__).parent.parent/'data') if f]
     found = [folder/file for folder in folders if (folder/file).is_file()]
     if not found:
-        raise FileNotFoundError(f'{file} is not in {" or ".join(map(str, folders))}: run from a clone of the repository, '
-                                'or set OCZSS_DATA to its data/ folder')
+        raise FileNotFoundError(f'{file} is not in {" or ".join(map(str, folders))}: run from a clone '
+                                'of the repository, or set OCZSS_DATA to its data/ folder')
     return found[0]
 
 def golden(
@@ -138,7 +138,8 @@ def overlay(
 )->np.ndarray: # (H W 3) uint8
     "A picture with its labels laid over it; ignored pixels stay as they are."
     image, labels = to_picture(image), np.asarray(labels)
-    if image.shape[:2] != labels.shape: raise ValueError(f'the image is {image.shape[:2]} and its labels are {labels.shape}: both must be H W')
+    if image.shape[:2] != labels.shape:
+        raise ValueError(f'the image is {image.shape[:2]} and its labels are {labels.shape}: both must be H W')
     mixed = (1 - strength)*image + strength*colour_mask(labels)
     return np.where((labels == IGNORE)[..., None], image, mixed).round().astype(np.uint8)
 

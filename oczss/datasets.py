@@ -25,7 +25,8 @@ from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 from .core import IGNORE, Registry
 from .images import atomic, open_image, open_mask, save_mask
-from .protocol import COCO_STUFF, COCO_STUFF_UNSEEN, CONTEXT, CONTEXT_A_UNSEEN, CONTEXT_B_UNSEEN, TEMPLATES, VOC12, VOC12_UNSEEN, Split
+from .protocol import COCO_STUFF, COCO_STUFF_UNSEEN, CONTEXT, CONTEXT_A_UNSEEN, CONTEXT_B_UNSEEN
+from .protocol import TEMPLATES, VOC12, VOC12_UNSEEN, Split
 from .shapes import WORLDS, draw_world, world_split
 
 # %% ../nbs/04_datasets.ipynb #04-006

@@ -450,6 +450,7 @@ def run(
     work(todo, known, **options) # all of it, or what the others left
     return write_csv(collect(todo), csv)
 
+# %% ../nbs/20_experiments.ipynb #20-036
 def plan(
     todo:list, # jobs
 )->pd.DataFrame: # row, seed, state, file
@@ -460,7 +461,7 @@ def plan(
         return 'failed before' if job.result.with_suffix('.failed').exists() else 'to do'
     return pd.DataFrame([dict(row=j.row, seed=j.seed, state=state(j), file=str(j.result)) for j in todo])
 
-# %% ../nbs/20_experiments.ipynb #20-037
+# %% ../nbs/20_experiments.ipynb #20-038
 NUMBERS = 'mIoU', 'mIoU_S', 'mIoU_U', 'hIoU', 'pAcc'
 FACTS = 'steps', 'trainable', 'memory_MB', 'precision', 'version', 'commit', 'torch', 'device', 'threads'
 
@@ -513,7 +514,7 @@ def write_csv(
     with atomic(path) as draft: (pd.concat([rest, results]) if len(rest) else results).to_csv(draft, index=False)
     return results
 
-# %% ../nbs/20_experiments.ipynb #20-039
+# %% ../nbs/20_experiments.ipynb #20-040
 def of_one(
     results:pd.DataFrame, # tidy
     data:str='', # data set trained on; '': the only one there is
@@ -553,7 +554,7 @@ def table(
         if g.failed.notna().any(): shown[row]['note'] = f'{g[g.failed.notna()].seed.nunique()} seed(s) failed'
     return pd.DataFrame(shown).T.fillna('')
 
-# %% ../nbs/20_experiments.ipynb #20-041
+# %% ../nbs/20_experiments.ipynb #20-042
 def interval(
     values, # one a seed
 )->tuple[float, float]: # mean and half the width of its 95 % interval, NaN for a single value
