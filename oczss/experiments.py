@@ -503,14 +503,24 @@ def _check_alike(results, folder):
         raise ValueError(f'{folder} holds results of different {what}: they are not comparable; '
                          'move the older ones away')
 
+def _stays(old, results):
+    "Which rows of an older table stay: of other data, and of the same images and networks where they are not replaced."
+    new = set(zip(results.row, results.seed))
+    images = set(results.images.dropna()) if 'images' in results else set()
+    notes = results.networks.dropna() if 'networks' in results else []
+    facts = {k: v for note in notes for k, v in json.loads(note).items()}
+    alike = lambda r: r.images in images and all(facts.get(k, v) == v for k, v in json.loads(r.networks).items())
+    return [r.data not in set(results.data) or (r.row, r.seed) not in new and isinstance(r.networks, str) and alike(r)
+            for r in old.itertuples()]
+
 def write_csv(
     results:pd.DataFrame, # of one data set
-    path:str|Path|None, # None: nowhere; what it holds of other data sets stays
+    path:str|Path|None, # None: nowhere; what it holds of other data, rows and seeds stays if it is comparable
 )->pd.DataFrame: # the same results
     "Write a tidy table, whole or not at all."
     if not path: return results
     old = pd.read_csv(path) if Path(path).exists() else results.iloc[:0]
-    rest = old[~old.data.isin(results.data)]
+    rest = old[_stays(old, results)] if len(old) else old
     with atomic(path) as draft: (pd.concat([rest, results]) if len(rest) else results).to_csv(draft, index=False)
     return results
 
