@@ -513,6 +513,7 @@ def _stays(old, results):
     return [r.data not in set(results.data) or (r.row, r.seed) not in new and isinstance(r.networks, str) and alike(r)
             for r in old.itertuples()]
 
+# %% ../nbs/20_experiments.ipynb #20-039
 def write_csv(
     results:pd.DataFrame, # of one data set
     path:str|Path|None, # None: nowhere; what it holds of other data, rows and seeds stays if it is comparable
@@ -524,7 +525,7 @@ def write_csv(
     with atomic(path) as draft: (pd.concat([rest, results]) if len(rest) else results).to_csv(draft, index=False)
     return results
 
-# %% ../nbs/20_experiments.ipynb #20-040
+# %% ../nbs/20_experiments.ipynb #20-041
 def of_one(
     results:pd.DataFrame, # tidy
     data:str='', # data set trained on; '': the only one there is
@@ -564,7 +565,7 @@ def table(
         if g.failed.notna().any(): shown[row]['note'] = f'{g[g.failed.notna()].seed.nunique()} seed(s) failed'
     return pd.DataFrame(shown).T.fillna('')
 
-# %% ../nbs/20_experiments.ipynb #20-042
+# %% ../nbs/20_experiments.ipynb #20-043
 def interval(
     values, # one a seed
 )->tuple[float, float]: # mean and half the width of its 95 % interval, NaN for a single value
