@@ -6,7 +6,7 @@
 __all__ = ['EXPERIMENTS', 'FREE', 'COMPARED', 'MAIN', 'SOURCES', 'KIND', 'STALE', 'NUMBERS', 'FACTS', 'Experiment', 'configs',
            'ask', 'methods', 'Job', 'digest', 'slug', 'part_of', 'targets_of', 'find_data', 'fingerprints', 'networks',
            'jobs', 'provenance', 'peak_memory', 'answer', 'read_result', 'take', 'holding', 'do', 'work', 'run', 'plan',
-           'collect', 'write_csv', 'of_one', 'table', 'interval', 'paired']
+           'collect', 'read_csv', 'write_csv', 'of_one', 'table', 'interval', 'paired']
 
 # %% ../nbs/20_experiments.ipynb #20-003
 import hashlib
@@ -440,6 +440,7 @@ def run(
 )->pd.DataFrame: # tidy, see `collect`
     "Compute what is missing of an experiment, and table it."
     if isinstance(experiment, str): experiment = EXPERIMENTS[experiment]
+    if csv and Path(csv).exists(): read_csv(csv) # refuses another layout before anything is computed
     todo = jobs(experiment, data, seeds, out, roots, counts, rows, progress, **changes)
     data = data or experiment.data
     known = {name: find_data(name, roots, counts, False) for name in (data, *targets_of(experiment, data))}
@@ -503,6 +504,15 @@ def _check_alike(results, folder):
         raise ValueError(f'{folder} holds results of different {what}: they are not comparable; '
                          'move the older ones away')
 
+def read_csv(
+    path:str|Path, # written by `write_csv`
+)->pd.DataFrame:
+    "A tidy table; ValueError if it is of another layout."
+    found = pd.read_csv(path)
+    if not {'experiment', 'data', 'row', 'seed', 'digest'} <= set(found.columns):
+        raise ValueError(f'{path} is no table of this version: move it away, or give another file')
+    return found
+
 def _stays(old, results):
     "Which rows of an older table stay: of other data, and of the same images and networks where they are not replaced."
     new = set(zip(results.row, results.seed))
@@ -520,7 +530,7 @@ def write_csv(
 )->pd.DataFrame: # the same results
     "Write a tidy table, whole or not at all."
     if not path: return results
-    old = pd.read_csv(path) if Path(path).exists() else results.iloc[:0]
+    old = read_csv(path) if Path(path).exists() else results.iloc[:0]
     rest = old[_stays(old, results)] if len(old) else old
     with atomic(path) as draft: (pd.concat([rest, results]) if len(rest) else results).to_csv(draft, index=False)
     return results
