@@ -73,7 +73,7 @@ class Config(ModelFields):
     ignored_as_negative: bool = knob(False)  # C: True, a pixel of no class is a negative of every class
     iterations: int = knob(300, least=1)     # steps; P: 20k on VOC
     batch: int = knob(16, least=1)           # images a step, over all processes
-    lr: float = knob(3e-3, above=0)          # AdamW; P: 2.5e-5, C: ten times that on all that we train
+    lr: float = knob(1e-2, above=0)          # AdamW; P: 2.5e-5, C: ten times that on all that we train
     weight_decay: float = knob(.01, least=0) # C: none on norms and biases
     warmup: int = knob(50, least=0)          # steps; C: 1,500
     power: float = knob(.9, least=0)         # C: of the polynomial decay

@@ -117,7 +117,7 @@ ask('sources', 'Where should cells come from?',
 
 # %% ../nbs/20_experiments.ipynb #20-012
 ask('settings', 'What is each departure of the toy preset worth to the baseline?', {
-    'toy': BASELINE, 'lr 1e-3': BASELINE | dict(lr=1e-3), 'lr 1e-2': BASELINE | dict(lr=1e-2),
+    'toy': BASELINE, 'lr 3e-3': BASELINE | dict(lr=3e-3), 'lr 2e-2': BASELINE | dict(lr=2e-2),
     'twice the steps': BASELINE | dict(iterations=600),
     'unlabelled as negative': BASELINE | dict(ignored_as_negative=True), '0.1 off the seen': BASELINE | dict(bias=.1)},
     seeds=1, part='val')
