@@ -97,7 +97,8 @@ def golden(
     name:str, # file stem in `data/golden/`
 ): # tensors by name, and what is recorded beside them
     "Inputs, weights and outputs recorded from the published code of OTSeg and ZegCLIP."
-    return load_file(shipped(f'golden/{name}.safetensors')), json.loads(shipped(f'golden/{name}.json').read_text())
+    notes = shipped(f'golden/{name}.json').read_text(encoding='utf-8')
+    return load_file(shipped(f'golden/{name}.safetensors')), json.loads(notes)
 
 # %% ../nbs/00_core.ipynb #00-021
 def palette(
