@@ -480,6 +480,7 @@ def _tidy(found):
     return [head | dict(target=target, part=part(target), maps=maps) | {k: round(numbers[k], 6) for k in NUMBERS} | tail
             for target, readings in found['metrics'].items() for maps, numbers in readings.items()]
 
+# %% ../nbs/20_experiments.ipynb #20-039
 def collect(
     where, # jobs, or the folder <out>/<experiment>/<data>
 )->pd.DataFrame:
@@ -504,6 +505,7 @@ def _check_alike(results, folder):
         raise ValueError(f'{folder} holds results of different {what}: they are not comparable; '
                          'move the older ones away')
 
+# %% ../nbs/20_experiments.ipynb #20-040
 def read_csv(
     path:str|Path, # written by `write_csv`
 )->pd.DataFrame:
@@ -523,7 +525,7 @@ def _stays(old, results):
     return [r.data not in set(results.data) or (r.row, r.seed) not in new and isinstance(r.networks, str) and alike(r)
             for r in old.itertuples()]
 
-# %% ../nbs/20_experiments.ipynb #20-039
+# %% ../nbs/20_experiments.ipynb #20-041
 def write_csv(
     results:pd.DataFrame, # of one data set
     path:str|Path|None, # None: nowhere; what it holds of other data, rows and seeds stays if it is comparable
@@ -535,7 +537,7 @@ def write_csv(
     with atomic(path) as draft: (pd.concat([rest, results]) if len(rest) else results).to_csv(draft, index=False)
     return results
 
-# %% ../nbs/20_experiments.ipynb #20-041
+# %% ../nbs/20_experiments.ipynb #20-043
 def of_one(
     results:pd.DataFrame, # tidy
     data:str='', # data set trained on; '': the only one there is
@@ -575,7 +577,7 @@ def table(
         if g.failed.notna().any(): shown[row]['note'] = f'{g[g.failed.notna()].seed.nunique()} seed(s) failed'
     return pd.DataFrame(shown).T.fillna('')
 
-# %% ../nbs/20_experiments.ipynb #20-043
+# %% ../nbs/20_experiments.ipynb #20-045
 def interval(
     values, # one a seed
 )->tuple[float, float]: # mean and half the width of its 95 % interval, NaN for a single value
