@@ -194,6 +194,7 @@ def train(args):
     cfg = preset(args.preset or spec.preset, **chosen | settings(args.set))
     data = load_part(cfg, root, args.part or spec.train, training=True)
     how = args.begin, args.until, args.every, args.precision, args.workers
+    args.out = args.out or f'runs/{spec.name.replace(" ", "-")}.pt'
     fit(cfg, data, args.out, args.seed, *how, progress=not args.quiet)
     last = read_checkpoint(args.out)
     print(f'{args.out}: {last["step"]} steps on {len(data)} images, loss {last["losses"][-1]["total"]:.3f}')
@@ -280,8 +281,8 @@ def _evaluate_options(c):
 def _train_options(c):
     c.add_argument('data', nargs='?', default='things', help="a data set's name, or a folder of your own (%(default)s)")
     c.add_argument('--preset', help="toy, voc12, context or coco_stuff (default: the data set's)")
-    c.add_argument('--out', required=True, metavar='FILE',
-                   help='the checkpoint (.pt); if it exists, training goes on from it')
+    c.add_argument('--out', metavar='FILE',
+                   help='the checkpoint (default: runs/DATA.pt); if it exists, training goes on from it')
     c.add_argument('--part', help='name of the list of images (train; trainaug on VOC)')
     c.add_argument('--seed', type=int, default=0, help='of everything random (%(default)s)')
     c.add_argument('--begin', metavar='FILE',
