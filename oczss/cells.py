@@ -216,6 +216,8 @@ class Cells(nn.Module):
         self.cfg, self.cache = cfg, cache
         self._visual = [visual] # in a list: the tower is no part of this module
         self.source = CELLS[cfg.cells](cfg, visual)
+        if cfg.cells != 'none' and not callable(self.source):
+            raise ValueError(f'the source of cells {cfg.cells!r} is {self.source!r}, which is no function of images')
         self.requires_grad_(False).eval()
 
     def train(self, mode:bool=True): return super().train(False) # frozen: always in eval mode

@@ -206,7 +206,9 @@ def read_list(
     if not path.is_file():
         others = ', '.join(sorted(p.stem for p in path.parent.glob('*.txt'))) or 'no list at all'
         raise FileNotFoundError(f'there is no list {path} (its folder holds {others})')
-    names = [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    try: text = path.read_text(encoding='utf-8-sig') # without the mark that some editors begin a file with
+    except UnicodeDecodeError: raise ValueError(f'the list {path} is not in UTF-8: save it as such') from None
+    names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names: raise ValueError(f'the list {path} is empty')
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice: raise ValueError(f'the list {path} names {", ".join(twice[:3])} more than once')
@@ -378,7 +380,10 @@ def _claim(root, world):
         if any((root/f).exists() for f in ('JPEGImages', 'SegmentationClass', 'SegmentationObject', 'ImageSets')):
             raise ValueError(f'{root} holds a data set but no world.json that says which: choose another folder')
         with atomic(note) as draft: draft.write_text(json.dumps(ours))
-    held = json.loads(note.read_text())
+    try: held = json.loads(note.read_text(encoding='utf-8'))
+    except ValueError: held = None
+    if not isinstance(held, dict) or not ours.keys() <= held.keys():
+        raise ValueError(f'{note} is damaged: delete {root}, or choose another folder')
     if held['world'] != world:
         raise ValueError(f'{root} holds the world {held["world"]!r}, not {world!r}: choose another folder')
     if held['drawing'] != ours['drawing']:

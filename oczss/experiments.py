@@ -54,6 +54,10 @@ class Experiment:
     targets: dict = field(default_factory=dict) # data set to others that its models are measured on, with their names
     source: str = 'ours'   # where it was published
 
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name.strip() or set(self.name) & set('/\\.:'):
+            raise ValueError(f'{self.name!r} is no name for an experiment: a folder is called so, too')
+
 # %% ../nbs/20_experiments.ipynb #20-007
 def configs(
     experiment:Experiment,
@@ -62,11 +66,14 @@ def configs(
 )->dict: # row to Config
     "The config of every row; ValueError for a row that makes none, or the same as another."
     spec = DATASETS[data or experiment.data]
-    if not experiment.rows: raise ValueError(f'experiment {experiment.name!r} has no rows: nothing would be asked')
+    if not isinstance(experiment.rows, dict) or not experiment.rows:
+        raise ValueError(f'experiment {experiment.name!r} has no rows: name each, and say what it changes')
     base, found = variant(preset(spec.preset), data=spec.name, templates=spec.templates), {}
     for row, own in experiment.rows.items():
         if not isinstance(row, str) or not row.strip():
             raise ValueError(f'experiment {experiment.name!r}: {row!r} is no name for a row')
+        if not isinstance(own, dict):
+            raise ValueError(f'experiment {experiment.name!r}, row {row!r}: {own!r} is no dict of fields')
         try: cfg = variant(base, **experiment.changes | changes | own)
         except ValueError as error: raise ValueError(f'experiment {experiment.name!r}, row {row!r}: {error}') from None
         if cfg.mode in ('transductive', 'strict'): cfg = replace(cfg, iterations=max(1, cfg.iterations//2))
@@ -205,8 +212,11 @@ def jobs(
         raise ValueError(f'experiment {experiment.name!r} has no row {unknown[0]!r}: its rows are {", ".join(found)}')
     touched = {name: find_data(name, roots, counts, progress) for name in (data, *targets_of(experiment, data))}
     facts = fingerprints(experiment, next(iter(found.values())), touched)
-    numbers = range(experiment.seeds if seeds is None else seeds) if isinstance(seeds, int | None) else seeds
-    seeded = lambda cfg, seed: replace(cfg, **{name: seed for name in experiment.by_seed})
+    seeds = experiment.seeds if seeds is None else seeds
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    if not isinstance(numbers, range | list | tuple) or not numbers or any(not isinstance(n, int) for n in numbers):
+        raise ValueError(f'seeds is {seeds!r}: say how many, at least 1, or list whole numbers')
+    seeded = lambda cfg, seed: variant(cfg, **{name: seed for name in experiment.by_seed})
     return [Job(experiment, row, seeded(cfg, seed), seed, facts, Path(out)/experiment.name/slug(data))
             for seed in numbers for row, cfg in found.items() if not rows or row in rows]
 
@@ -288,6 +298,11 @@ def _head(job):
     return dict(kind=KIND, experiment=job.experiment.name, row=job.row, seed=job.seed, digest=job.digest,
                 config=asdict(job.cfg), **provenance())
 
+def _needed(found):
+    "What the file of a result holds at least."
+    always = {'experiment', 'row', 'seed', 'digest', 'config'}
+    return always if 'failed' in found else always | {'part', 'data', 'networks', 'metrics', 'parts', 'test_seconds'}
+
 def read_result(
     path:str|Path, # written by `run`
 )->dict:
@@ -296,7 +311,7 @@ def read_result(
     try: found = json.loads(Path(path).read_text(encoding='utf-8'))
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError(f'{path} is damaged or cut off: {again}') from None
-    if not isinstance(found, dict) or found.get('kind') != KIND:
+    if not isinstance(found, dict) or found.get('kind') != KIND or not _needed(found) <= found.keys():
         raise ValueError(f'{path} is no result of this version: {again}')
     return found
 
@@ -470,7 +485,7 @@ def _tidy(found):
     "The rows of one result."
     cfg, data = found['config'], found['config']['data']
     base = json.loads(json.dumps(asdict(preset(DATASETS[data].preset if data in DATASETS else 'toy'))))
-    changed = {k: v for k, v in json.loads(json.dumps(cfg)).items() if v != base[k]}
+    changed = {k: v for k, v in json.loads(json.dumps(cfg)).items() if k not in base or v != base[k]}
     head = {k: found[k] for k in ('experiment', 'row', 'seed', 'digest')} | dict(data=data)
     tail = {k: found.get(k) for k in FACTS} | dict(changes=json.dumps(changed), failed=found.get('failed'))
     if 'failed' in found: return [head | tail]
@@ -510,7 +525,8 @@ def read_csv(
     path:str|Path, # written by `write_csv`
 )->pd.DataFrame:
     "A tidy table; ValueError if it is of another layout."
-    found = pd.read_csv(path)
+    try: found = pd.read_csv(path)
+    except (ValueError, OSError): found = pd.DataFrame() # cut off, a folder, or no text
     if not {'experiment', 'data', 'row', 'seed', 'digest'} <= set(found.columns):
         raise ValueError(f'{path} is no table of this version: move it away, or give another file')
     return found
@@ -600,7 +616,11 @@ def paired(
     for name in (row, other):
         r = results[results.row == name]
         if r.empty: raise ValueError(f'there is no row {name!r}: the rows are {", ".join(results.row.unique())}')
-        sides.append(r[(r.maps == maps) & (r.target == (target or r.data.iloc[0]))].set_index('seed')[number])
+        r = r[(r.maps == maps) & (r.target == (target or r.data.iloc[0]))]
+        if r.empty or number not in NUMBERS:
+            raise ValueError(f'row {name!r} has no {number} of maps {maps!r} on {target or data or "its data"}: '
+                             f'the numbers are {", ".join(NUMBERS)}')
+        sides.append(r.set_index('seed')[number])
     both = 100*(sides[0] - sides[1]).dropna()
     mean, half = interval(both)
     left_out = sorted(set(sides[0].index) ^ set(sides[1].index))

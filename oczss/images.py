@@ -44,6 +44,9 @@ def atomic(
 )->Iterator[Path]: # where to write meanwhile, with the same suffix
     "Write a file entirely or not at all (ours)."
     path = Path(path)
+    if path.is_dir(): raise ValueError(f'{path} is a folder: name a file to be written')
+    if above := [p for p in path.parents if p.is_file()]:
+        raise ValueError(f'{path} cannot be written: {above[0]} is a file, not a folder')
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_drafts(path.parent.resolve())
     draft = path.with_name(f'.{path.stem}.{_DRAFT}{secrets.token_hex(6)}{path.suffix}')

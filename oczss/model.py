@@ -140,6 +140,9 @@ class OCZSS(Segmenter):
         check_config(cfg)
         clip = build_clip(cfg.clip, cfg.clip_weights)
         d, decoder = clip.visual.output_dim, DECODERS[cfg.decoder](cfg, clip.visual.output_dim)
+        if not hasattr(decoder, 'text'):
+            raise ValueError(f"the decoder {cfg.decoder!r} does not say which text it wants: set its `text`, "
+                             "'all', 'mean' or 'first'")
         super().__init__(cfg, clip, classes, decoder.text)
         self.stats = clip_stats(clip)
         self.encoder = PromptedEncoder(clip.visual, cfg.visual_prompts, dropout=cfg.dropout)
@@ -157,7 +160,10 @@ class OCZSS(Segmenter):
         "Decode refined patches."
         encoded, refined = self.features(image, cells)
         patches = encoded.patches if refined is None else refined[0]
-        return self.decoder(patches, encoded.cls, self.text if text is None else text)
+        decoded = self.decoder(patches, encoded.cls, self.text if text is None else text)
+        if isinstance(decoded, Decoded): return decoded
+        raise ValueError(f'the decoder {self.cfg.decoder!r} returns a {type(decoded).__name__}: '
+                         'it should return Decoded(logits, score)')
 
     def features(self, image:torch.Tensor, cells:torch.Tensor|None=None):
         "What the encoder says, and (patches, objects) after refinement, None without it."
