@@ -421,7 +421,8 @@ def write_world(
     root, counts = Path(root), counts or COUNTS
     world_split(world) # refuses an unknown name
     for part, count in counts.items():
-        if count < 1: raise ValueError(f'{count} images of {part}: a part has at least one')
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f'{count} images of {part}: a part has a whole number of them, at least one')
         _refuse_leftovers(root, _plain(part, 'a part'), count)
     _claim(root, world)
     for part, count in counts.items(): _write_part(root, world, part, count, progress)

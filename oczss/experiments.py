@@ -210,12 +210,12 @@ def jobs(
     found, data = configs(experiment, data, **changes), data or experiment.data
     if unknown := [r for r in rows if r not in found]:
         raise ValueError(f'experiment {experiment.name!r} has no row {unknown[0]!r}: its rows are {", ".join(found)}')
-    touched = {name: find_data(name, roots, counts, progress) for name in (data, *targets_of(experiment, data))}
-    facts = fingerprints(experiment, next(iter(found.values())), touched)
     seeds = experiment.seeds if seeds is None else seeds
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     if not isinstance(numbers, range | list | tuple) or not numbers or any(not isinstance(n, int) for n in numbers):
         raise ValueError(f'seeds is {seeds!r}: say how many, at least 1, or list whole numbers')
+    touched = {name: find_data(name, roots, counts, progress) for name in (data, *targets_of(experiment, data))}
+    facts = fingerprints(experiment, next(iter(found.values())), touched)
     seeded = lambda cfg, seed: variant(cfg, **{name: seed for name in experiment.by_seed})
     return [Job(experiment, row, seeded(cfg, seed), seed, facts, Path(out)/experiment.name/slug(data))
             for seed in numbers for row, cfg in found.items() if not rows or row in rows]
@@ -537,8 +537,9 @@ def _stays(old, results):
     images = set(results.images.dropna()) if 'images' in results else set()
     notes = results.networks.dropna() if 'networks' in results else []
     facts = {k: v for note in notes for k, v in json.loads(note).items()}
-    alike = lambda r: r.images in images and all(facts.get(k, v) == v for k, v in json.loads(r.networks).items())
-    return [r.data not in set(results.data) or (r.row, r.seed) not in new and isinstance(r.networks, str) and alike(r)
+    told = lambda r: isinstance(getattr(r, 'networks', None), str) # a failed one does not say
+    same = lambda r: r.images in images and all(facts.get(k, v) == v for k, v in json.loads(r.networks).items())
+    return [r.data not in set(results.data) or (r.row, r.seed) not in new and told(r) and same(r)
             for r in old.itertuples()]
 
 # %% ../nbs/20_experiments.ipynb #20-041
@@ -559,7 +560,8 @@ def of_one(
     data:str='', # data set trained on; '': the only one there is
 )->pd.DataFrame:
     "The results of one data set."
-    names = list(results.data.unique())
+    names = list(results.data.unique()) if 'data' in results else []
+    if not names: raise ValueError('this is no table of results, or an empty one: take what `run` or `collect` gives')
     if not data and len(names) > 1:
         raise ValueError(f'these are results of {", ".join(names)}: say which, data={names[0]!r}')
     if data and data not in names: raise ValueError(f'there are no results of {data}, only of {", ".join(names)}')
@@ -579,6 +581,7 @@ def table(
 )->pd.DataFrame: # text, a line a row
     "What people read: per cent, mean ± standard deviation over seeds."
     results, shown = of_one(results, data), {}
+    if mark not in NUMBERS: raise ValueError(f'mark is {mark!r}: choose one of {", ".join(NUMBERS)}')
     for row, g in results.groupby('row', sort=False):
         here = g[g.target == (target or g.data.iloc[0])] if 'target' in g else g.iloc[:0]
         if here.empty:
