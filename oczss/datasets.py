@@ -383,7 +383,7 @@ def _claim(root, world):
     try: held = json.loads(note.read_text(encoding='utf-8'))
     except ValueError: held = None
     if not isinstance(held, dict) or not ours.keys() <= held.keys():
-        raise ValueError(f'{note} is damaged: delete {root}, or choose another folder')
+        raise ValueError(f'{note} is damaged: choose another folder')
     if held['world'] != world:
         raise ValueError(f'{root} holds the world {held["world"]!r}, not {world!r}: choose another folder')
     if held['drawing'] != ours['drawing']:
