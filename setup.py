@@ -12,7 +12,7 @@ setup(
     long_description=(Path(__file__).parent/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     classifiers=['Intended Audience :: Science/Research', 'Programming Language :: Python :: 3'],
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
-    packages=[cfg['lib_name']], python_requires=f'>={cfg["min_python"]}', zip_safe=False,
+    packages=[cfg['lib_name']], package_data={cfg['lib_name']: ['assets/*']}, python_requires=f'>={cfg["min_python"]}', zip_safe=False,
     install_requires=cfg['requirements'].split(),
     extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'pretrain', 'slurm')},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f'{cfg["lib_name"]}={cfg["lib_name"]}._modidx:d']),

@@ -9,9 +9,9 @@ __all__ = ['IGNORE', 'seed_everything', 'Registry', 'use_file', 'shipped', 'gold
 # %% ../nbs/00_core.ipynb #00-003
 import importlib.util
 import json
-import os
 import random
 import sys
+from importlib.resources import files
 from pathlib import Path
 import numpy as np
 import torch
@@ -46,9 +46,9 @@ class Registry(dict):
         self.what = what
 
     def __setitem__(self, name, value):
-        if not isinstance(name, str) or not name.strip(): raise ValueError(f'{name!r} is no name for a {self.what}')
+        if not isinstance(name, str) or not name.strip(): raise ValueError(f'{self.what}: {name!r} is no name')
         if name in self and _definition(self[name]) != _definition(value):
-            raise ValueError(f'there is a {self.what} {name!r} already: choose another name')
+            raise ValueError(f'another {self.what} is called {name!r} already: choose another name')
         super().__setitem__(name, value)
 
     def __missing__(self, name):
@@ -83,15 +83,15 @@ def use_file(
 
 # %% ../nbs/00_core.ipynb #00-017
 def shipped(
-    file:str, # its path within `data/`, as 'clip_toy.safetensors'
+    file:str, # a file of `assets`, as 'clip_toy.safetensors', or its path within `data/`, as 'golden/miou.json'
 )->Path: # where it is
-    "A file that comes with the workbook, in `data/` or in the folder that OCZSS_DATA names."
-    folders = [Path(f) for f in (os.environ.get('OCZSS_DATA'), Path(__file__).parent.parent/'data') if f]
-    found = [folder/file for folder in folders if (folder/file).is_file()]
-    if not found:
-        raise FileNotFoundError(f'{file} is not in {" or ".join(map(str, folders))}: run from a clone '
-                                'of the repository, or set OCZSS_DATA to its data/ folder')
-    return found[0]
+    "A file that comes with the package, or with the repository that it lies in (ours)."
+    package = Path(files('oczss'))
+    assets, data = package/'assets', package.parent/'data'
+    for folder in (assets, data):
+        if (folder/file).is_file(): return folder/file
+    raise FileNotFoundError(f'{file} is neither in {assets} nor in {data}: an installed package brings the '
+                            'embedded networks alone; for anything else run from a clone of the repository')
 
 def golden(
     name:str, # file stem in `data/golden/`
@@ -100,7 +100,7 @@ def golden(
     notes = shipped(f'golden/{name}.json').read_text(encoding='utf-8')
     return load_file(shipped(f'golden/{name}.safetensors')), json.loads(notes)
 
-# %% ../nbs/00_core.ipynb #00-021
+# %% ../nbs/00_core.ipynb #00-022
 def palette(
     k:int=256, # number of colours, 1 to 256
 )->np.ndarray: # (k 3) uint8; colour 0 is black
@@ -113,7 +113,7 @@ def palette(
             colours[:, channel] |= ((index >> (3*bit + channel)) & 1) << (7 - bit)
     return colours.astype(np.uint8)
 
-# %% ../nbs/00_core.ipynb #00-026
+# %% ../nbs/00_core.ipynb #00-027
 def colour_mask(
     labels, # (H W) integers, array or tensor; IGNORE becomes white
     start:int=1, # colour of class 0; 1 leaves black for "nothing"
@@ -131,7 +131,7 @@ def to_picture(
     image = image.permute(1, 2, 0).cpu().numpy() if torch.is_tensor(image) else np.asarray(image)
     return image if image.dtype == np.uint8 else (image.clip(0, 1)*255).round().astype(np.uint8)
 
-# %% ../nbs/00_core.ipynb #00-027
+# %% ../nbs/00_core.ipynb #00-028
 def overlay(
     image, # see `to_picture`
     labels, # (H W) integers
@@ -151,7 +151,7 @@ def legend(
     "Legend handles for the classes that occur in `labels`."
     return [Patch(color=palette()[i + 1]/255, label=names[i]) for i in np.unique(np.asarray(labels)) if i != IGNORE]
 
-# %% ../nbs/00_core.ipynb #00-029
+# %% ../nbs/00_core.ipynb #00-030
 def show_images(
     images, # list of anything `to_picture` takes; (H W) integers are shown as a mask
     titles=None, # list of strings
