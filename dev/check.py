@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from configparser import ConfigParser
 from pathlib import Path
 from time import perf_counter
+from zipfile import ZipFile
 import readme
 
 ROOT = readme.ROOT
@@ -190,7 +191,59 @@ def no_machine_paths(folder):
         if hits: found.append(f'{path}: {hits[0]}' + (f' and {len(hits) - 1} more' if len(hits) > 1 else ''))
     return found
 
-CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, sizes, no_machine_paths)
+def built(source, out, *only):
+    "Build without a network what is to be installed; returns the wheel. RuntimeError if it fails."
+    process = [sys.executable, '-m', 'build', '--no-isolation', *only, '--outdir', str(out), str(source)]
+    env = environment(source)
+    done = subprocess.run(process, cwd=source.parent, env=env, capture_output=True, text=True, timeout=300)
+    if done.returncode: raise RuntimeError(f'python -m build failed:\n{(done.stdout + done.stderr)[-2000:]}')
+    return next(out.glob('*.whl'))
+
+def contents(wheel):
+    "What a wheel holds, by name."
+    with ZipFile(wheel) as archive: return {name: archive.read(name) for name in archive.namelist()}
+
+INSTALLED = '''
+from importlib.metadata import distribution
+from pathlib import Path
+import oczss
+from PIL import Image
+from oczss.benchmark import workbook
+from oczss.core import golden
+from oczss.shapes import draw_world
+
+assert Path(oczss.__file__).parent.parent.name == 'installed', f'{oczss.__file__} was imported, not the wheel'
+[script] = distribution('oczss').entry_points.select(group='console_scripts')
+command, options = script.load(), ['picture.png', '--training-free', '--classes', 'cat', 'house']
+picture = Image.fromarray(draw_world('things', 'a picture for the wheel', 0)[0])
+picture.save('picture.png')
+assert command(['segment', *options]) == 0, 'oczss segment failed'
+labels = Image.open('segmented/picture_labels.png')
+assert labels.size == picture.size and labels.getextrema()[1] <= 1, 'there are other labels than cat and house'
+workbook(counts=dict(train=16, test=6), iterations=4, batch=4, warmup=1)
+try: golden('sinkhorn')
+except FileNotFoundError as error: assert 'run from a clone' in str(error), error
+else: raise AssertionError('a recording of the repository was found')
+'''
+
+def packaged(folder):
+    "The wheel holds the package, works without the repository, and is what the source archive makes"
+    source, installed, empty = (folder/name for name in ('source', 'installed', 'empty'))
+    copy(source)
+    empty.mkdir()
+    wheel = contents(built(source, folder/'direct', '--wheel'))
+    again = contents(built(source, folder/'archive')) # the source archive, then a wheel from it
+    found = [f'{name}: not in the wheel as it is here' for name in map(Path.as_posix, files())
+             if name.startswith('oczss/') and wheel.get(name) != (ROOT/name).read_bytes()]
+    found += [f'{name}: the wheel made from the source archive differs' for name in sorted(wheel.keys() | again.keys())
+              if wheel.get(name) != again.get(name)]
+    with ZipFile(next((folder/'archive').glob('*.whl'))) as archive: archive.extractall(installed)
+    done = subprocess.run([sys.executable, '-c', INSTALLED], cwd=empty, env=environment(installed), capture_output=True,
+                          text=True, timeout=300)
+    return found + ([f'without the repository: {done.stderr[-2000:]}'] if done.returncode else [])
+
+CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, sizes, no_machine_paths,
+          packaged)
 SHOWN = 20 # complaints of one check
 
 def report(good, label, seconds, details=()):
