@@ -7,10 +7,19 @@ config = ConfigParser(delimiters=['='])
 config.read(Path(__file__).parent/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 
+CLASSIFIERS = [
+    'Development Status :: 3 - Alpha',
+    'Intended Audience :: Science/Research',
+    'Operating System :: POSIX', # the module `resource`, which measures memory, is not there on Windows
+    'Programming Language :: Python :: 3 :: Only',
+    'Programming Language :: Python :: 3.10',
+    'Programming Language :: Python :: 3.11',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence']
+
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
     long_description=(Path(__file__).parent/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    classifiers=['Intended Audience :: Science/Research', 'Programming Language :: Python :: 3'],
+    classifiers=CLASSIFIERS,
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
     packages=[cfg['lib_name']], python_requires=f'>={cfg["min_python"]}', zip_safe=False,
     package_data={cfg['lib_name']: ['assets/*.json', 'assets/*.safetensors']}, include_package_data=False,
