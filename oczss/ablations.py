@@ -8,6 +8,7 @@ __all__ = ['LABELS', 'DARK', 'MIDDLE', 'WIDTH', 'FIGURES', 'panels', 'points', '
 
 # %% ../nbs/30_ablations.ipynb #30-003
 import json
+from numbers import Number
 from pathlib import Path
 import pandas as pd
 import seaborn as sns
@@ -152,7 +153,7 @@ def values_of(
     "What a field was in every run (ours)."
     found = results[field] if field in results else [json.loads(c).get(field) for c in results.changes]
     for row, value in zip(results.row, found):
-        if isinstance(value, bool | str) or pd.isna(value):
+        if not isinstance(value, Number) or isinstance(value, bool) or value != value: # the last: NaN
             raise ValueError(f'row {row!r} says {value!r} for {field}: a curve needs a number in every row, '
                              'plot_rows does not')
     return list(found)
@@ -184,8 +185,7 @@ def _draw_lines(ax, found, words):
     middle, beside = _apart(found)
     several = found.line.nunique() > 1
     looks = dict(color=DARK, marker='D')
-    markers = list('Dso^vP')[:found.line.nunique()]
-    if several: looks = dict(hue='line', style='line', palette='colorblind', markers=markers)
+    if several: looks = dict(hue='line', style='line', palette='colorblind', markers=True)
     sns.lineplot(found.assign(x=middle), x='x', y='value', errorbar=student, err_style='bars', markersize=5.5,
                  err_kws=dict(capsize=2.5), ax=ax, **looks)
     sns.scatterplot(found.assign(x=beside), x='x', y='value', s=16, color='white', edgecolor=MIDDLE, linewidth=.9,
@@ -213,6 +213,8 @@ def plot_curve(
     for ax, (data, target, here) in zip(axes.flat, found):
         _draw_lines(ax, here, words or field)
         ax.set(ylabel=LABELS[number], title=data if data == target else f'{data}, measured on {target}')
+        failed = [row for row in results[results.data == data].row.unique() if row not in set(here.row)]
+        if failed: ax.set_xlabel(f'{words or field} (failed: {"; ".join(failed)})')
     return fig
 
 # %% ../nbs/30_ablations.ipynb #30-028
