@@ -107,7 +107,7 @@ def _draw_differences(ax, one, found, order, baseline, asked):
     "The panel of the differences; what seeds are left out is said beside the row."
     draw_points(ax, differences(found, baseline), order, (0,))
     ax.axvline(0, color=DARK, linewidth=.8, linestyle='--')
-    ax.set_xlabel(f'points ahead of {baseline}, same seed')
+    ax.set(xlabel='difference with the same seed, points', title=f'ahead of {baseline}')
     for place, row in enumerate(order):
         if row == baseline or row not in set(found.row): continue
         ahead = paired(one, row, baseline, **asked)
@@ -185,7 +185,8 @@ def _draw_lines(ax, found, words):
     middle, beside = _apart(found)
     several = found.line.nunique() > 1
     looks = dict(color=DARK, marker='D')
-    if several: looks = dict(hue='line', style='line', palette='colorblind', markers=True)
+    markers = ['Dso^vPX'[i % 7] for i in range(found.line.nunique())]
+    if several: looks = dict(hue='line', style='line', palette='colorblind', markers=markers)
     sns.lineplot(found.assign(x=middle), x='x', y='value', errorbar=student, err_style='bars', markersize=5.5,
                  err_kws=dict(capsize=2.5), ax=ax, **looks)
     sns.scatterplot(found.assign(x=beside), x='x', y='value', s=16, color='white', edgecolor=MIDDLE, linewidth=.9,
