@@ -2,17 +2,21 @@
 # Another interpreter: make PYTHON=python3.12 workbook
 PYTHON ?= python3
 
-.PHONY: help workbook test lab readme export clean
+.PHONY: help workbook plots test lab readme export clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make workbook  write the benchmark, train and evaluate, print the table, save the figures (resumes after Ctrl-C)"
+	@echo "make plots     draw every figure of data/results again, into data/results/plots (or: make plots PLOTS=folder)"
 	@echo "make test      check notebooks, package and README, and run every page"
 	@echo "make lab       open the pages in JupyterLab"
 	@echo "make export    after editing pages: clean them, write oczss/ and README.md"
 
 workbook: .venv/ready
 	.venv/bin/oczss workbook
+
+plots: .venv/ready
+	.venv/bin/python -c 'from oczss.ablations import main; main(out="$(PLOTS)")'
 
 test: .venv/ready
 	.venv/bin/python dev/check.py

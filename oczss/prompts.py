@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_visual', 'patch_grid', 'image_tokens', 'queries_keys_values', 'project_heads', 'run_block', 'Encoded',
-           'check_cells', 'run_prompted', 'PromptedTower', 'PromptedEncoder', 'dense_affinity', 'dense_values',
-           'proxy_affinity']
+           'check_cells', 'run_prompted', 'PromptedTower', 'PromptedEncoder', 'dense_attention', 'dense_affinity',
+           'dense_values', 'proxy_affinity']
 
 # %% ../nbs/08_prompts.ipynb #08-002
 from typing import NamedTuple
@@ -193,6 +193,26 @@ class PromptedEncoder(PromptedTower):
 
 # %% ../nbs/08_prompts.ipynb #08-057
 @torch.no_grad()
+def dense_attention(
+    visual:nn.Module, # open_clip VisionTransformer, not trained here
+    image:torch.Tensor, # (b c H W), normalised for CLIP
+    attend, # function of queries, keys and values (b heads 1+n d/heads), cls first, to mixed values of that shape
+    residual:bool=False, # keep the last block's shortcut and MLP
+): # (b d h w) unit-length patches in the space of text
+    "Patches whose last attention is a given function (ours; what MaskCLIP and its successors share)."
+    check_visual(visual)
+    x, (h, w) = image_tokens(visual, image)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks: x = run_block(block, x)
+    mixed = attend(*queries_keys_values(last, x)) # b heads 1+n d/heads
+    out = last.ls_1(project_heads(last, mixed))
+    if residual:
+        out = x + out
+        out = out + last.ls_2(last.mlp(last.ln_2(out)))
+    patches = visual.ln_post(out[:, 1:]) @ visual.proj # b n d
+    return rearrange(F.normalize(patches, dim=-1), 'b (h w) d -> b d h w', h=h)
+
+# %% ../nbs/08_prompts.ipynb #08-061
 def dense_affinity(
     visual:nn.Module, # open_clip VisionTransformer, not trained here
     image:torch.Tensor, # (b c H W), normalised for CLIP
@@ -201,21 +221,17 @@ def dense_affinity(
 ): # (b d h w) unit-length patches in the space of text
     "Patches whose last attention is replaced by a given affinity (ProxyCLIP), or left out (MaskCLIP)."
     check_visual(visual)
-    x, (h, w) = image_tokens(visual, image)
-    if affinity is not None and tuple(affinity.shape) != (len(x), h*w, h*w):
+    h, w = patch_grid(visual, image)
+    if affinity is not None and tuple(affinity.shape) != (len(image), h*w, h*w):
         raise ValueError(f'the affinity has shape {tuple(affinity.shape)}, but this image needs '
-                         f'({len(x)}, {h*w}, {h*w}): resize the features it is made of to {h}x{w}')
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks: x = run_block(block, x)
-    values, x = queries_keys_values(last, x)[2][:, :, 1:], x[:, 1:] # b heads n d/heads, b n d
-    if affinity is not None: values = affinity[:, None].to(values) @ values
-    out = last.ls_1(project_heads(last, values))
-    if residual:
-        out = x + out
-        out = out + last.ls_2(last.mlp(last.ln_2(out)))
-    return rearrange(F.normalize(visual.ln_post(out) @ visual.proj, dim=-1), 'b (h w) d -> b d h w', h=h)
+                         f'({len(image)}, {h*w}, {h*w}): resize the features it is made of to {h}x{w}')
+    def attend(q, k, v):
+        if affinity is None: return v
+        cls, values = v[:, :, :1], v[:, :, 1:]
+        return torch.cat([cls, affinity[:, None].to(v) @ values], 2)
+    return dense_attention(visual, image, attend, residual)
 
-# %% ../nbs/08_prompts.ipynb #08-058
+# %% ../nbs/08_prompts.ipynb #08-062
 def dense_values(
     visual:nn.Module, # open_clip VisionTransformer, not trained here
     image:torch.Tensor, # (b c H W), normalised for CLIP
@@ -224,7 +240,7 @@ def dense_values(
     "Patches from the values of the last block, unmixed (MaskCLIP)."
     return dense_affinity(visual, image, None, residual)
 
-# %% ../nbs/08_prompts.ipynb #08-063
+# %% ../nbs/08_prompts.ipynb #08-067
 def proxy_affinity(
     features:torch.Tensor, # (b d h w) of a self-supervised model, on CLIP's grid
     beta:float=1.2, # pairs below beta times the mean similarity are cut
