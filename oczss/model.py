@@ -18,7 +18,7 @@ from .cells import Cells, check_given
 from .clip import build_clip, clip_stats, text_features
 from .config import Config, check_config, data_split
 from .decoder import DECODERS, Decoded, choose_text, reading
-from .evaluate import evaluate, predict_labels
+from .evaluate import check_size, evaluate, predict_labels
 from .images import normalise, open_image
 from .prompts import PromptedEncoder, patch_grid
 from .protocol import Split, check_names
@@ -35,6 +35,9 @@ class Named(nn.Module):
     ):
         super().__init__()
         check_config(cfg)
+        if classes is not None and not isinstance(classes, Split):
+            raise ValueError(f'classes is a {type(classes).__name__}: give a Split, which says what is unseen; '
+                             'set_classes takes bare names')
         self.cfg, self._clip, self.wanted = cfg, [clip], wanted # in a list: the text tower is no part of this module
         self.register_buffer('text', torch.empty(0), persistent=False)
         self.trained_on = classes or data_split(cfg)
@@ -44,6 +47,7 @@ class Named(nn.Module):
     ):
         "Segment these classes from now on."
         if not isinstance(classes, Split): classes = self.unseen_elsewhere('your classes', classes)
+        if self._clip[0] is None: raise ValueError('this model has no text tower: it cannot be told other classes')
         text = text_features(self._clip[0].to(self.text.device), classes.classes, self.cfg.templates)
         self.split, self.text = classes, choose_text(text, self.wanted)
         return self
@@ -82,11 +86,12 @@ class Segmenter(Named):
     )->Segmentation:
         "Segment one picture, by sliding window, into any classes."
         picture, split, text, cfg, training = open_image(image), self.split, self.text, self.cfg, self.training
+        check_size(picture.height, picture.width)
         pixels = V.to_dtype(V.pil_to_tensor(picture), torch.float32, scale=True)[None].to(text.device)
         try:
             if names is not None: self.set_classes(names)
-            sizes = cfg.window, cfg.stride, cfg.test_side or cfg.window
-            found = predict_labels(self.eval(), pixels, self.split, *sizes, self.bias)
+            sizes = cfg.window, cfg.stride, cfg.test_side # as in `measure`
+            found = predict_labels(self.eval(), pixels, self.split, *sizes, self.bias, only=cfg.maps)
             kind = np.uint16 if self.split.k > 256 else np.uint8
             return Segmentation(found[cfg.maps][0].cpu().numpy().astype(kind), list(self.split.classes), picture)
         finally:
@@ -99,7 +104,11 @@ class Segmenter(Named):
         **options, # of `evaluate`: batch_size, workers, progress
     )->dict[str, dict]: # 'mean' and 'logits' to numbers, see `protocol.scores`
         "The protocol's numbers on a data set, with the config's window, for both ways to read the decoder."
-        check_classes(self.split, dataset.split)
+        split = getattr(dataset, 'split', None)
+        if split is None:
+            raise ValueError('this data set does not say what its labels mean: set its `split`, as a part of another '
+                             'with part.split = whole.split')
+        check_classes(self.split, split)
         cfg, bias = self.cfg, self.bias if bias is None else bias
         sizes = cfg.window, cfg.stride, cfg.test_side
         return evaluate(self, dataset, self.split, self.text.device, *sizes, bias, **options)
@@ -184,6 +193,9 @@ class OCZSS(Segmenter):
         "What the encoder says, and (patches, objects) after refinement, None without it."
         if self.cells is None and cells is not None:
             raise ValueError("cells were given, but this model has none: cells is 'none'")
+        if not torch.is_tensor(image) or not len(image) or image.dtype != self.text.dtype:
+            found = f'{image.dtype} of shape {tuple(image.shape)}' if torch.is_tensor(image) else type(image).__name__
+            raise ValueError(f'expected a tensor (b 3 H W) of {self.text.dtype} in [0, 1], at least one image, not {found}')
         grid = patch_grid(self.encoder.visual, image)
         if cells is not None: cells = check_given(cells, self.cfg.m, len(image), grid)
         elif self.cells is not None: cells = self.cells(image)
