@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Experiment:
         if not isinstance(self.name, str) or not self.name.strip() or set(self.name) & set('/\\.:'):
             raise ValueError(f'{self.name!r} is no name for an experiment: a folder is called so, too')
 
-# %% ../nbs/20_experiments.ipynb #20-007
+# %% ../nbs/20_experiments.ipynb #20-008
 def configs(
     experiment:Experiment,
     data:str='', # key of DATASETS; '': the experiment's own
@@ -82,7 +83,7 @@ def configs(
         found[row] = cfg
     return found
 
-# %% ../nbs/20_experiments.ipynb #20-009
+# %% ../nbs/20_experiments.ipynb #20-010
 EXPERIMENTS = Registry('experiment')
 
 def ask(
@@ -102,7 +103,7 @@ FREE = ('CLIP patches', 'MaskCLIP', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ProxyCLIP-l
 COMPARED = 'ZegCLIP', 'OTSeg', 'OTSeg, widened', 'CLIP-RC grid', 'OC-ZSS', 'OC-ZSS, prior (ours)'
 MAIN = methods('OTSeg', 'OC-ZSS')
 
-# %% ../nbs/20_experiments.ipynb #20-010
+# %% ../nbs/20_experiments.ipynb #20-011
 ask('inductive', 'Which method labels classes best whose names are unknown in training?', methods(*FREE, *COMPARED),
     source='paper, Table 1')
 ask('transductive', 'What do unseen names bring when they are known in training?',
@@ -123,7 +124,7 @@ ask('sources', 'Where should cells come from?',
     {'OTSeg, no object prompts': BASELINE} | {f'OC-ZSS, {words}': dict(cells=name) for name, words in SOURCES.items()},
     seeds=5, source='paper, Table 7; colour and true objects: ours')
 
-# %% ../nbs/20_experiments.ipynb #20-012
+# %% ../nbs/20_experiments.ipynb #20-013
 ask('objects', 'How many object prompts does an image need?', {f'm = {m}': dict(m=m) for m in (2, 4, 6, 8, 12)})
 ask('rounds', 'How many rounds of refinement?', {f'S = {s}': dict(rounds=s) for s in range(5)})
 RATES = (1, 1, 1, 1), (1, 2, 3, 4), (1, 2, 4, 8), (1, 6, 12, 18)
@@ -139,7 +140,7 @@ ask('length', 'Does a longer training close the gap, or open it?',
     {f'{name}, {steps} steps': own | dict(iterations=steps)
      for name, own in MAIN.items() for steps in (100, 300, 600, 1200)})
 
-# %% ../nbs/20_experiments.ipynb #20-014
+# %% ../nbs/20_experiments.ipynb #20-015
 ask('settings', 'What is each departure of the toy preset worth to the baseline?', {
     'toy': BASELINE, 'lr 3e-3': BASELINE | dict(lr=3e-3), 'lr 2e-2': BASELINE | dict(lr=2e-2),
     'twice the steps': BASELINE | dict(iterations=600),
@@ -147,7 +148,7 @@ ask('settings', 'What is each departure of the toy preset worth to the baseline?
     seeds=1, part='val')
 ask('workbook', 'The baseline beside OC-ZSS, once.', MAIN, seeds=1);
 
-# %% ../nbs/20_experiments.ipynb #20-019
+# %% ../nbs/20_experiments.ipynb #20-020
 @dataclass(frozen=True)
 class Job:
     "One row of an experiment with one seed."
@@ -157,10 +158,12 @@ class Job:
     seed: int
     data: dict   # fingerprints of the parts that are touched
     folder: Path # <out>/<experiment>/<data>
+    precision: str = 'no' # 'no', 'bf16' or 'fp16'
 
     @property
     def digest(self)->str:
-        return digest(dict(config=asdict(self.cfg), seed=self.seed, data=self.data, networks=networks(self.cfg)))
+        return digest(dict(config=asdict(self.cfg), seed=self.seed, data=self.data, networks=networks(self.cfg),
+                           precision=self.precision))
     @property
     def result(self)->Path: return self.folder/f'{slug(self.row)}-{self.digest}-{self.seed}.json'
 
@@ -174,7 +177,7 @@ def slug(name:str)->str: # letters, digits and dashes
     "A file name for a row."
     return '-'.join(''.join(c if c.isalnum() else ' ' for c in name.lower()).split())
 
-# %% ../nbs/20_experiments.ipynb #20-021
+# %% ../nbs/20_experiments.ipynb #20-022
 def part_of(experiment, spec)->str: return experiment.part or spec.test
 
 def targets_of(experiment, data)->tuple:
@@ -211,7 +214,7 @@ def networks(
     files = [f'{kind}_toy.safetensors' for kind, name in used.items() if name == 'toy']
     return {file: checksum(shipped(file))[:15] for file in files}
 
-# %% ../nbs/20_experiments.ipynb #20-022
+# %% ../nbs/20_experiments.ipynb #20-023
 def jobs(
     experiment:Experiment,
     data:str='', # key of DATASETS; '': the experiment's own
@@ -221,12 +224,14 @@ def jobs(
     counts:dict|None=None, # of worlds that are not there yet
     rows:tuple=(), # names of the rows to run; (): all
     progress:bool=True,
+    precision:str='no', # 'no', 'bf16' or 'fp16'
     **changes, # of the config, for every row that does not set them itself
 )->list[Job]:
     "What an experiment consists of, seed by seed."
     found, data = configs(experiment, data, **changes), data or experiment.data
     if unknown := [r for r in rows if r not in found]:
-        raise ValueError(f'experiment {experiment.name!r} has no row {unknown[0]!r}: its rows are {", ".join(found)}')
+        raise ValueError(f'experiment {experiment.name!r} has no row {unknown[0]!r}: '
+                         f'its rows are {"; ".join(map(repr, found))}')
     seeds = experiment.seeds if seeds is None else seeds
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     if not isinstance(numbers, range | list | tuple) or not numbers or any(not isinstance(n, int) for n in numbers):
@@ -234,10 +239,10 @@ def jobs(
     touched = {name: find_data(name, roots, counts, progress) for name in (data, *targets_of(experiment, data))}
     facts = fingerprints(experiment, next(iter(found.values())), touched)
     seeded = lambda cfg, seed: variant(cfg, **{name: seed for name in experiment.by_seed})
-    return [Job(experiment, row, seeded(cfg, seed), seed, facts, Path(out)/experiment.name/slug(data))
+    return [Job(experiment, row, seeded(cfg, seed), seed, facts, Path(out)/experiment.name/slug(data), precision)
             for seed in numbers for row, cfg in found.items() if not rows or row in rows]
 
-# %% ../nbs/20_experiments.ipynb #20-025
+# %% ../nbs/20_experiments.ipynb #20-027
 def _git(*words):
     "What git says of the place where the package lies, None where there is no repository."
     here = Path(oczss.__file__).parent
@@ -247,24 +252,25 @@ def _git(*words):
 
 def provenance()->dict: # version, commit (with + where the package was changed since), torch, device, threads
     "What a result has to say of the program and the machine."
+    ours = _git('ls-files', '--error-unmatch', '__init__.py') # not where the package only lies in somebody's repository
     commit, changed = _git('rev-parse', '--short=10', 'HEAD'), _git('status', '--porcelain', '--', '.')
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    commit = commit and commit + ('+' if changed else '')
+    commit = commit + ('+' if changed else '') if ours and commit else None
     return dict(version=oczss.__version__, commit=commit, torch=str(torch.__version__), device=device,
                 threads=torch.get_num_threads())
 
-def peak_memory()->int: # MB, of the device or of this process
-    "The most memory there was in use so far."
+def peak_memory()->int: # MB
+    "The most memory in use: on a GPU by this job, on a CPU by the whole process so far, earlier jobs included."
     if torch.cuda.is_available(): return torch.cuda.max_memory_allocated()//2**20
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss # bytes on a Mac, else KB
     return most//(2**20 if sys.platform == 'darwin' else 2**10)
 
-# %% ../nbs/20_experiments.ipynb #20-027
-def _model(job, roots, progress, workers, precision):
+# %% ../nbs/20_experiments.ipynb #20-029
+def _model(job, roots, progress, workers):
     "The trained model of a job, and what its training recorded."
     cfg, checkpoint, cache = job.cfg, job.result.with_suffix('.pt'), job.folder.parent.parent/'cells'
     if cfg.training_free != 'none': return build_model(cfg).eval(), dict(step=0, parts=[])
-    options = dict(seed=job.seed, progress=progress, workers=workers, precision=precision, cache=cache)
+    options = dict(seed=job.seed, progress=progress, workers=workers, precision=job.precision, cache=cache)
     data = lambda cfg: load_part(cfg, roots[cfg.data], DATASETS[cfg.data].train, training=True)
     begin = None
     if cfg.mode in ('transductive', 'strict'):
@@ -289,7 +295,7 @@ def _measured(job, model, roots, progress, workers):
         found[name] = model.set_classes(split).measure(tested, bias=0., batch_size=size(name), **options)
     return found
 
-# %% ../nbs/20_experiments.ipynb #20-028
+# %% ../nbs/20_experiments.ipynb #20-030
 KIND = 'oczss result 1'
 
 def answer(
@@ -297,18 +303,17 @@ def answer(
     roots:dict, # data set to its folder
     progress:bool=True,
     workers:int=0, # processes that load images
-    precision:str='no', # 'no', 'bf16' or 'fp16'
 )->dict: # the result, as it is written
     "Train (or finish training) and measure one job."
-    model, trained = _model(job, roots, progress, workers, precision)
+    if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
+    model, trained = _model(job, roots, progress, workers)
     start = perf_counter()
     metrics = _measured(job, model, roots, progress, workers)
     trainable = 0 if job.cfg.training_free != 'none' else count_trainable(model)['total']
     return _head(job) | dict(
         part=part_of(job.experiment, DATASETS[job.cfg.data]), data=job.data, networks=networks(job.cfg),
         metrics=metrics, steps=trained['step'], parts=trained['parts'], test_seconds=perf_counter() - start,
-        memory_MB=peak_memory(), trainable=trainable,
-        precision=precision)
+        memory_MB=peak_memory(), trainable=trainable, precision=job.precision)
 
 def _head(job):
     "What every result says, a failed one too."
@@ -335,7 +340,7 @@ def read_result(
         raise ValueError(f'{path} is no result of this version: {again}')
     return found
 
-# %% ../nbs/20_experiments.ipynb #20-030
+# %% ../nbs/20_experiments.ipynb #20-032
 STALE = 600 # seconds after which the claim of another machine counts as abandoned
 
 def _alive(claim:Path)->bool:
@@ -372,11 +377,15 @@ def holding(result:Path):
         done.set()
         claim.unlink(missing_ok=True)
 
-# %% ../nbs/20_experiments.ipynb #20-033
+# %% ../nbs/20_experiments.ipynb #20-035
 def _twin(job):
-    "The same job's result in another experiment."
+    "The same job's result in another experiment; the model that was trained for it comes along."
     for path in job.folder.parent.parent.glob(f'*/{job.folder.name}/*-{job.digest}-{job.seed}.json'):
-        if path != job.result: return read_result(path) | _asked(job)
+        trained, here = path.with_suffix('.pt'), job.result.with_suffix('.pt')
+        if path == job.result or job.cfg.training_free == 'none' and not trained.exists(): continue
+        if trained.exists():
+            with atomic(here) as draft: shutil.copyfile(trained, draft)
+        return read_result(path) | _asked(job)
 
 def do(
     job:Job, # claimed
@@ -392,7 +401,7 @@ def do(
     if 'failed' not in found: failed.unlink(missing_ok=True)
     return found
 
-# %% ../nbs/20_experiments.ipynb #20-034
+# %% ../nbs/20_experiments.ipynb #20-036
 def _words(seconds):
     "A time as people say it."
     if seconds < 100: return f'{seconds:.0f} s'
@@ -426,7 +435,7 @@ def work(
         if mine is None: time.sleep(1); continue # others are at it: wait, and take over if they die
         with holding(mine.result): told(mine, do(mine, roots, progress=progress, **options))
 
-# %% ../nbs/20_experiments.ipynb #20-036
+# %% ../nbs/20_experiments.ipynb #20-038
 def _worker(todo, roots, use, options):
     "What one process of several does."
     if use: use_file(use)
@@ -449,13 +458,13 @@ def _side_by_side(count, args):
 def _on_cluster(count, args, folder, settings):
     "Submit processes to a cluster and wait for them."
     try: import submitit
-    except ImportError: raise ValueError("a cluster needs submitit: pip install 'oczss[slurm]'") from None
+    except ImportError: raise ValueError("a cluster needs submitit: pip install submitit") from None
     settings = dict(settings)
     executor = submitit.AutoExecutor(folder=folder, cluster=settings.pop('cluster', None))
     executor.update_parameters(**settings)
     for task in [executor.submit(_worker, *args) for _ in range(count)]: task.exception()
 
-# %% ../nbs/20_experiments.ipynb #20-037
+# %% ../nbs/20_experiments.ipynb #20-039
 def run(
     experiment:Experiment|str, # or its name
     data:str='', # key of DATASETS; '': the experiment's own
@@ -476,17 +485,17 @@ def run(
     "Compute what is missing of an experiment, and table it."
     if isinstance(experiment, str): experiment = EXPERIMENTS[experiment]
     if csv and Path(csv).exists(): read_csv(csv) # refuses another layout before anything is computed
-    todo = jobs(experiment, data, seeds, out, roots, counts, rows, progress, **changes)
+    todo = jobs(experiment, data, seeds, out, roots, counts, rows, progress, precision, **changes)
     data = data or experiment.data
     known = {name: find_data(name, roots, counts, False) for name in (data, *targets_of(experiment, data))}
     for job in todo: job.result.with_suffix('.failed').unlink(missing_ok=True) # is tried again
-    options = dict(progress=progress, workers=workers, precision=precision)
+    options = dict(progress=progress, workers=workers)
     if slurm: _on_cluster(processes, (todo, known, use, options), Path(out)/'slurm', slurm)
     elif processes > 1: _side_by_side(processes, (todo, known, use, options))
     work(todo, known, **options) # all of it, or what the others left
-    return write_csv(collect(todo), csv)
+    return write_csv(collect(todo), csv, list(experiment.rows))
 
-# %% ../nbs/20_experiments.ipynb #20-038
+# %% ../nbs/20_experiments.ipynb #20-040
 def plan(
     todo:list, # jobs
 )->pd.DataFrame: # row, seed, state, file
@@ -497,7 +506,7 @@ def plan(
         return 'failed before' if job.result.with_suffix('.failed').exists() else 'to do'
     return pd.DataFrame([dict(row=j.row, seed=j.seed, state=state(j), file=str(j.result)) for j in todo])
 
-# %% ../nbs/20_experiments.ipynb #20-040
+# %% ../nbs/20_experiments.ipynb #20-042
 FACTS = 'steps', 'trainable', 'memory_MB', 'precision', 'version', 'commit', 'torch', 'device', 'threads'
 
 def _tidy(found):
@@ -515,7 +524,7 @@ def _tidy(found):
     return [head | dict(target=target, part=part(target), maps=maps) | {k: round(numbers[k], 6) for k in NUMBERS} | tail
             for target, readings in found['metrics'].items() for maps, numbers in readings.items()]
 
-# %% ../nbs/20_experiments.ipynb #20-041
+# %% ../nbs/20_experiments.ipynb #20-043
 def collect(
     where, # jobs, or the folder <out>/<experiment>/<data>
 )->pd.DataFrame:

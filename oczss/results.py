@@ -72,13 +72,16 @@ def _stays(old, results):
 def write_csv(
     results:pd.DataFrame, # of one data set
     path:str|Path|None, # None: nowhere; what it holds of other data, rows and seeds stays if it is comparable
+    order:list=(), # rows, as they were asked for; what is not among them comes last
 )->pd.DataFrame: # the same results
     "Write a tidy table, whole or not at all."
     if not path: return results
     from oczss.images import atomic # here, because images need torch, and who reads tables does not
     old = read_csv(path) if Path(path).exists() else results.iloc[:0]
     rest = old[_stays(old, results)] if len(old) else old
-    with atomic(path) as draft: (pd.concat([rest, results]) if len(rest) else results).to_csv(draft, index=False)
+    whole = pd.concat([rest, results]) if len(rest) else results
+    place = lambda names: names.map({row: i for i, row in enumerate(order)}).fillna(len(order))
+    with atomic(path) as draft: whole.sort_values('row', key=place, kind='stable').to_csv(draft, index=False)
     return results
 
 # %% ../nbs/31_results.ipynb #31-017
