@@ -25,6 +25,7 @@ from torch import nn
 from .core import shipped
 from .images import CLIP_STATS
 from .protocol import sentences
+from .shapes import check_world, world_note
 
 # %% ../nbs/05_clip.ipynb #05-006
 def missing_weights(
@@ -125,12 +126,13 @@ def save_toy(
     state.pop('attn_mask', None)
     state['token_rows'] = rows
     state['token_embedding.weight'] = state['token_embedding.weight'][rows].contiguous()
-    save_file(state, path)
+    save_file(state, path, world_note())
 
 def load_toy(
     path:str|Path, # written by `save_toy`
 )->nn.Module: # open_clip.CLIP
-    "Read an embedded CLIP."
+    "Read an embedded CLIP; ValueError if it was trained on another version of the worlds."
+    check_world(path)
     state, model = load_file(path), new_toy_clip()
     rows = state.pop('token_rows')
     table = torch.zeros_like(model.token_embedding.weight.data)
@@ -139,7 +141,7 @@ def load_toy(
     model.load_state_dict(state, strict=True)
     return model
 
-# %% ../nbs/05_clip.ipynb #05-018
+# %% ../nbs/05_clip.ipynb #05-020
 def patch_of(
     name:str, # 'toy', or an open_clip model name
 )->int: # pixels
@@ -150,7 +152,7 @@ def patch_of(
                          'choose a CLIP that has one, such as ViT-B-16-quickgelu')
     return tower['patch_size']
 
-# %% ../nbs/05_clip.ipynb #05-021
+# %% ../nbs/05_clip.ipynb #05-023
 def build_clip(
     name:str='toy', # 'toy', or an open_clip model name such as 'ViT-B-16-quickgelu'
     weights:str='openai', # an open_clip tag, a path, or 'random'; the toy's own are used unless 'random' is asked for
@@ -175,7 +177,7 @@ def _open_clip(name, weights):
     except (OSError, RuntimeError):
         raise missing_weights(f'{name}/{weights}', 'open_clip', 'clip_weights') from None
 
-# %% ../nbs/05_clip.ipynb #05-022
+# %% ../nbs/05_clip.ipynb #05-024
 def tag_colours(
     name:str, # an open_clip model name
     weights:str, # a tag, or a path, of which nothing is known
@@ -197,7 +199,7 @@ def check_transformers(
         raise ValueError(f'{name} reads text as a model of Hugging Face does: '
                          'pip install transformers, or choose another CLIP')
 
-# %% ../nbs/05_clip.ipynb #05-028
+# %% ../nbs/05_clip.ipynb #05-030
 def clip_stats(
     clip:nn.Module, # an open_clip model, or its image tower
 )->tuple: # mean and deviation of red, green, blue
@@ -205,7 +207,7 @@ def clip_stats(
     own = open_clip.get_model_preprocess_cfg(clip)
     return tuple(own.get('mean', CLIP_STATS[0])), tuple(own.get('std', CLIP_STATS[1]))
 
-# %% ../nbs/05_clip.ipynb #05-031
+# %% ../nbs/05_clip.ipynb #05-033
 def tokenizer(
     name:str, # 'toy', or an open_clip model name
 ): # a function from sentences to (sentences context_length) token numbers
@@ -221,7 +223,7 @@ def tokenizer(
         raise FileNotFoundError(f'the tokenizer of {name} is not here, and Hugging Face could not be reached: '
                                 'connect to the network once, so that it is cached, or choose another CLIP') from None
 
-# %% ../nbs/05_clip.ipynb #05-033
+# %% ../nbs/05_clip.ipynb #05-035
 def alike(
     names, # k class names
     rows:torch.Tensor, # (k ...) tokens or features of each
@@ -232,7 +234,7 @@ def alike(
         other = first.setdefault(row.tobytes(), name)
         if other != name: return other, name
 
-# %% ../nbs/05_clip.ipynb #05-035
+# %% ../nbs/05_clip.ipynb #05-037
 @torch.no_grad()
 def text_features(
     clip:nn.Module, # made by `build_clip`
@@ -250,7 +252,7 @@ def text_features(
     features = torch.cat([F.normalize(clip.encode_text(t.to(device)), dim=-1) for t in tokens.split(at_once)])
     return features.view(len(groups), -1, features.shape[-1])
 
-# %% ../nbs/05_clip.ipynb #05-045
+# %% ../nbs/05_clip.ipynb #05-047
 @torch.no_grad()
 def classify(
     clip:nn.Module, # an open_clip model

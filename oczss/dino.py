@@ -6,6 +6,7 @@
 __all__ = ['SOURCES', 'new_toy_ssl', 'build_ssl', 'nearest_grid', 'SSLFeatures', 'principal_colours']
 
 # %% ../nbs/06_dino.ipynb #06-003
+import math
 from pathlib import Path
 import timm
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from .clip import Stem, local_weights, missing_weights, wrong_weights
 from .core import shipped
 from .images import normalise
+from .shapes import check_world
 
 # %% ../nbs/06_dino.ipynb #06-004
 SOURCES = { # short names of timm's models
@@ -29,13 +31,18 @@ SOURCES = { # short names of timm's models
 # %% ../nbs/06_dino.ipynb #06-006
 def new_toy_ssl(
     d:int=128, # width
-    depth:int=4, # blocks
+    depth:int=5, # blocks
 )->nn.Module: # timm VisionTransformer
     "The embedded self-supervised ViT, untrained (ours)."
     vit = VisionTransformer(img_size=128, patch_size=8, embed_dim=d, depth=depth, num_heads=d//32,
-                            num_classes=0, pos_embed='none')
+                            num_classes=0, dynamic_img_size=True)
     vit.patch_embed.proj = Stem(d, border='replicate')
-    vit.patch_embed.strict_img_size = False
+    turns = torch.arange(16)[:, None]/16*torch.tensor([.5, 1, 2, 3]) # of four waves along a side of 16 patches
+    waves = torch.cat([(2*math.pi*turns).sin(), (2*math.pi*turns).cos()], 1) # 16 8
+    places = torch.cat([waves[:, None].expand(-1, 16, -1), waves[None].expand(16, -1, -1)], 2).flatten(0, 1) # 256 16
+    with torch.no_grad():
+        vit.pos_embed.zero_()
+        vit.pos_embed[0, 1:, :places.shape[1]] = .3*places
     return vit
 
 def build_ssl(
@@ -46,6 +53,7 @@ def build_ssl(
     if name == 'toy':
         model = new_toy_ssl()
         if weights != 'random':
+            check_world(shipped('ssl_toy.safetensors'))
             state = load_file(shipped('ssl_toy.safetensors'))
             model.load_state_dict({name: value.float() for name, value in state.items()})
     else: model = _timm(SOURCES.get(name, name), weights)

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['NAMES', 'CLIP_STAGES', 'WANTED', 'draw_sample', 'draw_pool', 'Crops', 'random_crops', 'tokens_at', 'readings',
            'caption_loss', 'place_loss', 'jolt', 'optimisers', 'set_rate', 'text_parameters', 'spread_names', 'Log',
-           'Stage', 'clip_losses', 'train_stage', 'pretrain_clip', 'relight', 'two_crops', 'neighbours', 'SSLStudent',
-           'ssl_step', 'pretrain_ssl', 'zero_shot_top1', 'held_out', 'overlap', 'segmented', 'calibrate']
+           'Stage', 'clip_losses', 'train_stage', 'pretrain_clip', 'draw_tiles', 'draw_tile_pool', 'relight', 'collage',
+           'drawn_patches', 'collage_loss', 'pretrain_ssl', 'zero_shot_top1', 'held_out', 'overlap', 'segmented',
+           'linear_probe', 'calibrate']
 
 # %% ../nbs/25_pretrain.ipynb #25-003
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from .images import IMAGENET_STATS, atomic, normalise
 from .methods import METHODS, build_model
 from .prompts import image_tokens, project_heads, queries_keys_values, run_block
 from .protocol import SegmentationMetrics, sentences
-from .shapes import STUFF, THINGS, WORLDS, draw_scene, draw_world, world_note, world_split
+from .shapes import STUFF, THINGS, WORLDS, draw_scene, draw_world, random_palette, world_checksum, world_note, world_split
 from .voronoi import best_iou
 
 # %% ../nbs/25_pretrain.ipynb #25-006
@@ -45,7 +46,20 @@ def draw_sample(
 
 def _draw_range(ends):
     images, labels = zip(*(draw_sample(i) for i in range(*ends)))
-    return np.stack(images), np.stack(labels)
+    return dict(images=np.stack(images), labels=np.stack(labels))
+
+def _pool(path, count, step, draw, processes):
+    "Arrays by name that `draw` makes of a range of numbers, made by several processes or read back."
+    if not path.exists():
+        ends = [(start, min(start + step, count)) for start in range(0, count, step)]
+        with get_context('spawn').Pool(processes) as pool: parts = list(pool.imap(draw, ends))
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        with atomic(path) as draft:
+            with open(draft, 'wb') as file: np.savez(file, **arrays, world=world_checksum())
+    pool = np.load(path)
+    if 'world' not in pool or int(pool['world']) != world_checksum():
+        raise ValueError(f'{path} was drawn by another version of the world: delete it, and it is drawn anew')
+    return pool
 
 def draw_pool(
     count:int, # images
@@ -53,14 +67,7 @@ def draw_pool(
     processes:int=2, # that draw
 ): # images (count 3 128 128) uint8, labels (count 128 128) uint8
     "Draw a pool of scenes, or read it back."
-    path = Path(cache)/f'scenes_{count}.npz'
-    if not path.exists():
-        ends = [(start, min(start + 500, count)) for start in range(0, count, 500)]
-        with get_context('spawn').Pool(processes) as pool: parts = list(pool.imap(_draw_range, ends))
-        images, labels = (np.concatenate(p) for p in zip(*parts))
-        with atomic(path) as draft:
-            with open(draft, 'wb') as file: np.savez(file, images=images, labels=labels)
-    pool = np.load(path)
+    pool = _pool(Path(cache)/f'scenes_{count}.npz', count, 500, _draw_range, processes)
     return torch.from_numpy(pool['images']).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(pool['labels'])
 
 # %% ../nbs/25_pretrain.ipynb #25-008
@@ -223,7 +230,8 @@ class Stage:
 
 CLIP_STAGES = (Stage(900, (3, 4, 4, 5, 6), (3, 4, 4, 5, 6), .3, .7, 900),
                Stage(500, (4, 5, 6, 8, 8, 16, 16, 16), (4, 5, 6, 8, 8, 16, 16, 16), .3, .7, 500),
-               Stage(1272, (3, 4, 6, 8, 8, 15, 15, 16, 16, 16), (3, 4, 3, 4, 4, 3, 3, 4, 4, 4), .15, 1.35, 622))
+               Stage(1272, (3, 4, 6, 8, 8, 15, 15, 16, 16, 16), (3, 4, 3, 4, 4, 3, 3, 4, 4, 4), .15, 1.35, 622),
+               Stage(3600, (3, 4, 6, 8, 8, 15, 15, 16, 16, 16), (3, 4, 3, 4, 4, 3, 3, 4, 4, 4), .4, 1.2, 1700))
 
 # %% ../nbs/25_pretrain.ipynb #25-026
 def clip_losses(
@@ -295,118 +303,132 @@ def pretrain_clip(
     return model
 
 # %% ../nbs/25_pretrain.ipynb #25-032
+def draw_tiles(
+    group:int, # number of the group; its palette follows from it
+    side:int=80, # pixels
+)->np.ndarray: # (8 3 side side) uint8: six pictures framed on a thing, two of a ground alone
+    "Pictures in the same colours."
+    palette, tiles = random_palette(np.random.default_rng(group)), []
+    style = 'paper' if group % 6 == 0 else 'photo'
+    for k in range(8):
+        s = draw_scene(f'portrait/{group}/{k}', tuple(THINGS), 128, (1, 1) if k < 6 else (0, 0), (.85, 1.3), style,
+                       scraps=(0, 3), tint=WORLDS['things'].tint, palette=palette)
+        corners = np.random.default_rng((group, k)).integers(0, 129 - side, (8, 2))
+        filled = [(s.things[y+8:y+side-8, x+8:x+side-8] > 0).mean() for y, x in corners]
+        y, x = corners[int(np.argmax(filled))]
+        tiles.append(s.image[y:y+side, x:x+side].transpose(2, 0, 1))
+    return np.stack(tiles)
+
+def _tiles(ends): return dict(images=np.stack([draw_tiles(group) for group in range(*ends)]))
+
+def draw_tile_pool(
+    groups:int,
+    cache:str|Path, # folder; a pool is drawn once
+    processes:int=2, # that draw
+)->torch.Tensor: # (groups 8 3 80 80) uint8
+    "Draw a pool of framed pictures, or read it back."
+    return torch.from_numpy(_pool(Path(cache)/f'tiles_{groups}.npz', groups, 25, _tiles, processes)['images'])
+
+# %% ../nbs/25_pretrain.ipynb #25-033
 def relight(
     view:torch.Tensor, # (b 3 H W) float in [0, 1]
 )->torch.Tensor: # the same shape
-    "Random brightness, cast, gradient of light, grey and noise for every image."
+    "Random brightness, cast, gradient of light and noise for every image."
     b, s = len(view), view.shape[-1]
     across = torch.linspace(-.5, .5, s)
-    slope = .8*(2*torch.rand(2, b, 3, 1, 1) - 1)
+    slope = .5*(2*torch.rand(2, b, 3, 1, 1) - 1)
     light = 1 + slope[0]*across + slope[1]*across[:, None]
-    view = view*light*(.6 + .8*torch.rand(b, 1, 1, 1))*(.85 + .3*torch.rand(b, 3, 1, 1))
-    view = view + .12*(torch.rand(b, 1, 1, 1) - .5)
-    grey = (torch.rand(b, 1, 1, 1) < .2).float()
-    view = view + grey*(view.mean(1, keepdim=True) - view) + .025*torch.rand(b, 1, 1, 1)*torch.randn_like(view)
-    return view.clamp(0, 1)
+    view = view*light*(.75 + .4*torch.rand(b, 1, 1, 1))*(.88 + .24*torch.rand(b, 3, 1, 1))
+    return (view + .025*torch.rand(b, 1, 1, 1)*torch.randn_like(view)).clamp(0, 1)
 
-def two_crops(
-    images:torch.Tensor, # (b 3 s s) uint8
-    side:int=8, # of a crop, patches
-    apart:int=3, # largest shift between the two, patches
+def _reflect(i, n):
+    "Indices beyond 0 and n - 1 turned back."
+    i = i.abs()
+    return torch.where(i > n - 1, 2*(n - 1) - i, i).clamp(0, n - 1)
+
+def collage(
+    tiles:torch.Tensor, # (g k 3 t t) uint8, k pictures for each of g collages
+    size:int=128, # of a collage, pixels
     patch:int=8, # pixels
-): # two batches (b 3 H H) float in [0, 1], and their corners in patches, [(row, column), (row, column)]
-    "Two crops of one neighbourhood on the patch grid, each in its own light."
-    room, views, corners = images.shape[-1]//patch - side, [], []
-    corner = torch.randint(0, room + 1, (2,))
-    if torch.rand(()) < .5: images = images.flip(-1)
-    for _ in range(2):
-        y, x = (corner + torch.randint(-apart, apart + 1, (2,))).clamp(0, room).tolist()
-        views.append(relight(images[..., y*patch:(y+side)*patch, x*patch:(x+side)*patch].float()/255))
-        corners.append((y, x))
-    return views, corners
-
-# %% ../nbs/25_pretrain.ipynb #25-033
-def neighbours(
-    corners, # of the two crops, in patches
-    side:int=8, # of a crop, patches
-    reach:int=1, # farthest neighbour, patches
-    count:int=24, # pairs
-): # two (count,) numbers of patches, in the first and the second crop
-    "Random pairs of patches that lie next to each other in the scene, one from each crop."
-    (y1, x1), (y2, x2) = corners
-    places = torch.cartesian_prod(torch.arange(side), torch.arange(side)) # in the first crop
-    places = places[torch.randint(len(places), (8*count,))]
-    others = places + torch.tensor([y1 - y2, x1 - x2]) + torch.randint(-reach, reach + 1, places.shape)
-    inside = ((others >= 0) & (others < side)).all(1)
-    a, b = places[inside][:count], others[inside][:count]
-    return a[:, 0]*side + a[:, 1], b[:, 0]*side + b[:, 1]
-
-# %% ../nbs/25_pretrain.ipynb #25-035
-class SSLStudent(nn.Module):
-    "The embedded ViT with DINO's heads; the teacher is one too."
-    def __init__(self, prototypes:int=512):
-        from lightly.models.modules import DINOProjectionHead
-        super().__init__()
-        self.vit = new_toy_ssl()
-        head = lambda: DINOProjectionHead(self.vit.embed_dim, 256, 64, prototypes, norm_last_layer=True)
-        self.cls_head, self.patch_head = head(), head()
-
-def ssl_step(student, teacher, cls_loss, patch_loss, images, warm):
-    "Both losses on two views; `warm` is the epoch that DINO's teacher temperature has reached."
-    views, corners = two_crops(images)
-    pairs = neighbours(corners, views[0].shape[-1]//8)
-    inputs = [normalise(v, IMAGENET_STATS) for v in views]
-    with torch.autocast('cpu', torch.bfloat16):
-        with torch.no_grad(): taught = [teacher.vit.forward_features(x).float() for x in inputs]
-        learned = [student.vit.forward_features(x).float() for x in inputs]
-    at = lambda tokens: [t[:, 1:][:, i].flatten(0, 1) for t, i in zip(tokens, pairs)] # of both views
-    with torch.no_grad():
-        views_say = [teacher.cls_head(t[:, 0]) for t in taught]
-        patches_say = [teacher.patch_head(t) for t in at(taught)]
-    return (cls_loss(views_say, [student.cls_head(s[:, 0]) for s in learned], epoch=warm),
-            patch_loss(patches_say, [student.patch_head(s) for s in at(learned)], epoch=warm))
+): # images (g 3 size size) float in [0, 1], and how much of each patch every picture fills (g k n)
+    "Put pictures together, each around a point of its own, in its own light."
+    g, k, _, t, _ = tiles.shape
+    line = torch.arange(size)
+    middle = size/8 + torch.rand(g, k, 2)*size*3/4
+    place = line - middle.flatten(0, 1)[..., None] + t/2 - .5 + torch.randint(-12, 13, (g*k, 2, 1))
+    place = _reflect(_reflect(place.round().long(), t), t) # g*k 2 size: rows and columns of the picture
+    mirrored = torch.rand(g*k, 1) < .5
+    rows, columns = place[:, 0], torch.where(mirrored, t - 1 - place[:, 1], place[:, 1])
+    spread = tiles.flatten(0, 1)[torch.arange(g*k)[:, None, None], :, rows[:, :, None], columns[:, None]]
+    spread = relight(spread.permute(0, 3, 1, 2)/255).unflatten(0, (g, k))
+    far = (line[:, None] - middle[..., 0, None, None])**2 + (line - middle[..., 1, None, None])**2 # g k size size
+    ragged = 400*F.interpolate(torch.randn(g, k, 9, 9), (size, size), mode='bicubic') + 1200*torch.rand(g, k, 1, 1)
+    nearest = (far + ragged).argmin(1) # g size size
+    image = spread.gather(1, nearest[:, None, None].expand(-1, 1, 3, -1, -1))[:, 0]
+    fills = F.avg_pool2d(F.one_hot(nearest, k).permute(0, 3, 1, 2).float(), patch)
+    return relight(image), fills.flatten(2)
 
 # %% ../nbs/25_pretrain.ipynb #25-036
+def drawn_patches(
+    fills:tuple, # of both views (g k n), see `collage`
+    count:int, # patches of each picture
+    least:float=.45, # of a patch that the picture has to fill
+): # two (g k count) numbers of patches, and which pictures are large enough in both views (g k)
+    "Random patches of every picture, in each view."
+    mine = [(f > least).float() + 1e-9 for f in fills]
+    numbers = [torch.multinomial(m.flatten(0, 1), count, replacement=True).unflatten(0, m.shape[:2]) for m in mine]
+    return *numbers, torch.stack([(m > .5).sum(2) > 2 for m in mine]).all(0)
+
+def collage_loss(
+    features, # images (b 3 H W) in [0, 1] to features of patches (b n d)
+    tiles:torch.Tensor, # (g k 3 t t) uint8
+    contrast, # lightly's NTXentLoss
+    count:int=12, # patches of each picture
+)->torch.Tensor: # scalar
+    "How badly patches of two collages find the patches of the same picture."
+    (first, one), (second, two) = (collage(tiles) for _ in range(2))
+    *numbers, large = drawn_patches((one, two), count)
+    found, each = features(torch.cat([first, second])).split(len(tiles)), torch.arange(len(tiles))[:, None, None]
+    a, b = (f[each, n][large] for f, n in zip(found, numbers)) # pictures count d
+    return sum(contrast(a[:, i], b[:, i]) for i in range(count))/count
+
+# %% ../nbs/25_pretrain.ipynb #25-038
 def pretrain_ssl(
     out:str|Path, # .safetensors to write
     log:str|Path, # .csv to write
     cache:str|Path, # folder for the pool
-    steps:int=700,
-    batch:int=64,
-    lr:float=2e-3, # of Muon
-    images:int=24_000, # in the pool
+    steps:int=900,
+    groups:int=12, # collages a view
+    lr:float=1.5e-3, # of Muon
+    palettes:int=1800, # groups of tiles in the pool
+    temperature:float=.15,
     seed:int=0,
-    compiled:bool=True, # torch.compile its blocks
+    begin:nn.Module|None=None, # a network to go on with; None: from the beginning
 ):
     "Train the embedded self-supervised ViT on pixels alone; needs lightly."
-    from lightly.loss import DINOLoss
+    from lightly.loss import NTXentLoss
     seed_everything(seed)
-    student, teacher, note = SSLStudent(), SSLStudent().requires_grad_(False), Log(log)
-    teacher.load_state_dict(student.state_dict())
-    prototypes = student.cls_head.last_layer.out_features
-    loss = lambda: DINOLoss(prototypes, warmup_teacher_temp=.04, teacher_temp=.06, warmup_teacher_temp_epochs=10)
-    cls_loss, patch_loss = loss(), loss()
-    if compiled: student.vit.blocks.compile(), teacher.vit.blocks.compile()
-    pool, _ = draw_pool(images, cache)
-    opts = optimisers(student, 'blocks', lr)
+    vit, note, contrast = (begin or new_toy_ssl()).train().requires_grad_(True), Log(log), NTXentLoss(temperature)
+    pool, opts = draw_tile_pool(palettes, cache), optimisers(vit, 'blocks', lr)
+    def features(images):
+        with torch.autocast('cpu', torch.bfloat16):
+            return vit.forward_features(normalise(images, IMAGENET_STATS))[:, vit.num_prefix_tokens:].float()
     for step in tqdm(range(steps), desc='ssl'):
-        set_rate(opts, lr, step, steps, warmup=100)
-        drawn = pool[torch.randint(len(pool), (batch,))]
-        a, b = ssl_step(student, teacher, cls_loss, patch_loss, drawn, min(step//50, 9))
+        set_rate(opts, lr, step, steps, warmup=50)
+        k = int(torch.randint(2, 6, ()))
+        chosen = pool[torch.randint(len(pool), (groups, 1)), torch.rand(groups, 8).argsort(1)[:, :k]]
+        loss = collage_loss(features, chosen, contrast)
         for opt in opts: opt.zero_grad()
-        (a + b).backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 1.)
+        loss.backward()
+        nn.utils.clip_grad_norm_(vit.parameters(), 1.)
         for opt in opts: opt.step()
-        rate = .01*.5*(1 + math.cos(math.pi*step/steps)) # of the teacher, towards the student
-        with torch.no_grad():
-            for t, s in zip(teacher.parameters(), student.parameters()): t.lerp_(s, rate)
-        note(step, views=a.detach(), patches=b.detach())
+        note(step, loss=loss.detach(), pictures=k*groups)
         if (step + 1) % 100 == 0 or step + 1 == steps:
-            weights = {k: v.half().contiguous() for k, v in teacher.vit.state_dict().items()}
+            weights = {k: v.half().contiguous() for k, v in vit.state_dict().items()}
             with atomic(out) as draft: save_file(weights, draft, world_note())
-    return teacher.vit
+    return vit.eval()
 
-# %% ../nbs/25_pretrain.ipynb #25-043
+# %% ../nbs/25_pretrain.ipynb #25-045
 @torch.no_grad()
 def zero_shot_top1(
     clip:nn.Module, # an embedded CLIP
@@ -426,13 +448,14 @@ def zero_shot_top1(
     right, unseen = (guess == true).float(), torch.isin(true, torch.tensor(classes.unseen_ids))
     return dict(all=right.mean().item(), seen=right[~unseen].mean().item(), unseen=right[unseen].mean().item())
 
-# %% ../nbs/25_pretrain.ipynb #25-046
+# %% ../nbs/25_pretrain.ipynb #25-048
 def held_out(
     count:int, # images
     world:str='things',
+    part:str='held out', # any word that names no part of a data set
 ): # images (b 3 H W) in [0, 1], labels (b H W) with IGNORE for none, instances (b H W)
     "Images of a world that no data set contains, with their truth."
-    drawn = [draw_world(world, 'held out', i) for i in range(count)]
+    drawn = [draw_world(world, part, i) for i in range(count)]
     images, labels, objects = (torch.from_numpy(np.stack(x)) for x in zip(*drawn))
     return images.permute(0, 3, 1, 2)/255, (labels.long() - 1).where(labels > 0, IGNORE), objects.long()
 
@@ -463,7 +486,38 @@ def segmented(
         metrics.update(F.interpolate(logits, x.shape[-2:], mode='bilinear', align_corners=False).argmax(1), t)
     return metrics.compute()
 
-# %% ../nbs/25_pretrain.ipynb #25-047
+# %% ../nbs/25_pretrain.ipynb #25-050
+def linear_probe(
+    world:str,
+    count:int, # images to measure on; four times as many to learn from
+    steps:int=400,
+    lr:float=1e-2,
+)->dict: # see `protocol.scores`
+    "What a linear classifier of CLIP's frozen patches scores that has seen labels of every class."
+    split, model = world_split(world), build_model(preset('toy', **METHODS['CLIP patches'])).eval()
+    def patches(images): # b d h w
+        with torch.no_grad():
+            return torch.cat([model.encoder(normalise(x, model.stats)).patches for x in images.split(50)])
+    images, labels, _ = held_out(4*count, world, 'probe')
+    x = patches(images).permute(0, 2, 3, 1).flatten(0, 2) # N d
+    y = labels[:, 4::8, 4::8].flatten() # the label in the middle of each patch
+    x, y = x[y != IGNORE], y[y != IGNORE]
+    seed_everything(0)
+    probe = nn.Sequential(nn.BatchNorm1d(x.shape[1], affine=False), nn.Linear(x.shape[1], split.k))
+    opt = torch.optim.AdamW(probe.parameters(), lr)
+    for step in range(steps):
+        some = torch.randint(len(x), (2048,))
+        loss = F.cross_entropy(probe(x[some]), y[some])
+        opt.zero_grad(); loss.backward(); opt.step()
+        opt.param_groups[0]['lr'] = lr*(1 - step/steps)
+    images, labels, _ = held_out(count, world)
+    with torch.no_grad(): logits = probe.eval()(patches(images).permute(0, 2, 3, 1).flatten(0, 2))
+    logits = logits.unflatten(0, (count, 16, 16)).permute(0, 3, 1, 2)
+    metrics = SegmentationMetrics(split)
+    metrics.update(F.interpolate(logits, images.shape[-2:], mode='bilinear', align_corners=False).argmax(1), labels)
+    return metrics.compute()
+
+# %% ../nbs/25_pretrain.ipynb #25-051
 WANTED = { # of things: what real photographs and networks measure, or stands a fair way from it
     'best IoU, grid of 6': (.22, .30), 'best IoU, true objects': (.65, .75), 'share, colour': (.20, .32),
     'share, self-supervised': (.45, 1), 'single things named': (.90, 1), 'mIoU, CLIP patches': (.15, 1),
@@ -486,6 +540,8 @@ def calibrate(
     for cells, words in dict(objects='true objects', ssl='self-supervised', colour='colour', grid='grid').items():
         cfg = preset('toy', training_free='cells', rounds=0, cells=cells)
         rows[f'naming cells, hIoU, {words}'] = segmented(cfg, world, count)['hIoU']
+    probe = linear_probe(world, count)
+    rows |= {f'linear probe, mIoU({part})': probe[f'mIoU_{part}'] for part in 'SU'}
     wanted = lambda name: WANTED.get(name, (float('nan'),)*2) if world == 'things' else (float('nan'),)*2
     return pd.DataFrame([dict(world=world, quantity=name, value=round(v, 4), low=wanted(name)[0], high=wanted(name)[1])
                          for name, v in rows.items()])

@@ -485,13 +485,14 @@ def draw_scene(
     scraps=(2, 7),            # fewest and most pieces of clutter
     tint=0.,                  # how far the light's gradient differs between red, green and blue
     colours=5,                # colours of the palette that everything is painted from
+    palette=None,             # (colours 3) in [0, 255] of the palette itself; None: drawn at random
 )->Scene:
     "Draw one scene."
     if style not in ('photo', 'paper'): raise ValueError(f"style is {style!r}: use 'photo' or 'paper'")
     unknown = [c for c in classes if c not in THINGS]
     if unknown: raise ValueError(f'no such things: {unknown}; the things are {", ".join(THINGS)}')
     rng = _rng('scene', key)
-    palette = random_palette(rng, colours)
+    palette = random_palette(rng, colours) if palette is None else palette
     ground, stuff = _background(size, rng, style, palette)
     if plain: ground = np.zeros_like(ground) + ground.mean((0, 1))
     _scraps(ground, rng, int(rng.integers(scraps[0], scraps[1] + 1)), palette)
@@ -564,4 +565,4 @@ def check_world(
     with safe_open(path, 'numpy') as file: found = (file.metadata() or {}).get('world checksum', 'none')
     if found == str(world_checksum()): return
     raise ValueError(f'the weights in {path} were trained on another world (checksum {found}, not {world_checksum()}): '
-                     'train them anew (page 25, Pretraining), or use the release of the workbook that they came with')
+                     'train them anew (see the page on pretraining), or use the release of the workbook that they came with')
