@@ -67,7 +67,7 @@ def check_folder(
 ):
     "ValueError unless files can be written there; nothing is made (ours)."
     if not str(folder).strip(): raise ValueError(f'{option} is empty: name a folder')
-    there = next(p for p in (Path(folder), *Path(folder).absolute().parents) if p.exists())
+    there = next(p for p in (Path(folder), *Path(folder).parents) if p.exists())
     if not there.is_dir(): raise ValueError(f'{option} {folder}: {there} is a file, and results need a folder')
     try:
         with TemporaryFile(dir=there): pass
@@ -82,7 +82,7 @@ def check_file(
     if not str(path).strip(): raise ValueError(f'{option} is empty: name a file')
     if Path(path).is_dir(): raise ValueError(f'{option} {path} is a folder: name a file')
     if Path(path).exists() and not Path(path).is_file(): raise ValueError(f'{option} {path} is a device, not a file')
-    check_folder(Path(path).absolute().parent, option)
+    check_folder(Path(path).parent, option)
 
 # %% ../nbs/27_cli.ipynb #27-014
 def find_data(
@@ -212,12 +212,12 @@ def places(
 )->list: # (overlay, labels), a pair of paths for each image
     "Where the results of pictures go; ValueError if something would be lost (ours)."
     check_folder(out)
-    stems, inputs = [Path(image).stem for image in images], {Path(image).resolve() for image in images}
+    stems, inputs = [Path(image).stem for image in images], {os.path.realpath(image) for image in images}
     if twice := [s for s in stems if stems.count(s) > 1]:
         raise ValueError(f'two pictures are called {twice[0]}: their results would have one name')
     pairs = [tuple(Path(out)/f'{stem}_{what}.png' for what in ('overlay', 'labels')) for stem in stems]
     for path in (path for pair in pairs for path in pair):
-        if path.resolve() in inputs:
+        if os.path.realpath(path) in inputs:
             raise ValueError(f'{path} is a picture to be segmented, and would be replaced by a result: '
                              'choose another folder, --out')
         if path.is_dir(): raise ValueError(f'{path} is a folder where a result should go: choose another folder, --out')
@@ -492,7 +492,7 @@ def main(
             from oczss.core import use_file
             use_file(args.use)
         args.do(args)
-        sys.stdout.flush()
+        if sys.stdout: sys.stdout.flush() # None where a program was started without one
     except BrokenPipeError: # whoever read the output has seen enough; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -56,6 +56,8 @@ def windows(
     stride:int,         # from one window to the next, pixels; at most `window`
 )->list[tuple[int, int]]: # (row, column) of each window's corner, once the image is as large as a window
     "The windows that cover an image"
+    if not isinstance(window, int) or not isinstance(stride, int):
+        raise ValueError(f'window {window} and stride {stride} must be whole numbers of pixels')
     if not 1 <= stride <= window:
         raise ValueError(f'stride {stride} must be between 1 and the window, {window}: a larger one leaves gaps')
     if image.ndim != 4 or 0 in image.shape: raise ValueError(f'expected images (b 3 H W), not {tuple(image.shape)}')
@@ -75,7 +77,13 @@ def window_maps(
     image, instances = _at_least(image, window), _objects_at_least(instances, window)
     for y, x in places:
         here = ..., slice(y, y + window), slice(x, x + window)
-        for name, m in model.maps(image[here], None if instances is None else instances[here]).items():
+        maps = model.maps(image[here], None if instances is None else instances[here])
+        if not isinstance(maps, dict) or not maps:
+            raise ValueError(f'`maps` returned a {type(maps).__name__}: it should return a dict from reading to a map')
+        for name, m in maps.items():
+            if m.ndim != 4 or len(m) != len(image):
+                raise ValueError(f'the map {name!r} is {tuple(m.shape)}: '
+                                 f'it should be (b k h w) for {len(image)} image(s)')
             found.setdefault(name, []).append(m.float())
     return found
 
@@ -171,7 +179,8 @@ def check_bias(
 # %% ../nbs/16_evaluate.ipynb #16-032
 def _check_image(image, instances, short_side):
     "ValueError unless an image has the colours, and true objects the size, that everything after relies on"
-    if image.ndim != 4 or 0 in image.shape: raise ValueError(f'expected images (b 3 H W), not {tuple(image.shape)}')
+    if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
+        raise ValueError(f'expected images (b 3 H W), not {tuple(image.shape)}')
     if not image.is_floating_point():
         raise ValueError(f'images are floats in [0, 1], not {image.dtype}: divide by 255 first')
     low, high = (x.item() for x in image.aminmax())
@@ -181,7 +190,8 @@ def _check_image(image, instances, short_side):
         raise ValueError(f'true objects have the shape {tuple(instances.shape)}, '
                          f'but the images are {tuple(image.shape)}: give one number a pixel')
     if short_side is not None and (not isinstance(short_side, int) or short_side < 1):
-        raise ValueError(f'short_side is {short_side}: give whole pixels, at least 1, or None to leave images as they are')
+        raise ValueError(f'short_side is {short_side}: give whole pixels, at least 1, '
+                         'or None to leave images as they are')
     check_size(*image.shape[-2:])
 
 # %% ../nbs/16_evaluate.ipynb #16-034
@@ -210,6 +220,7 @@ def predict_labels(
             instances = F.interpolate(instances[:, None].float(), size, mode='nearest-exact')[:, 0].long()
     places = windows(image, window, stride)
     found = window_maps(model, image, window, stride, instances)
+    if only and only not in found: raise ValueError(f'there is no reading {only!r}: the maps are {", ".join(found)}')
     if only: found = {only: found[only]}
     for maps in found.values():
         if maps[0].shape[1] != split.k:
@@ -266,8 +277,8 @@ def evaluate(
     finally: model.train(training)
     found = {name: metric.compute() for name, metric in metrics.items()}
     if any(np.isnan(numbers['pAcc']) for numbers in found.values()):
-        raise ValueError(f'no pixel of these {len(dataset)} images has a label: there is nothing to measure {split.name} '
-                         'by, check the masks and how they count')
+        raise ValueError(f'no pixel of these {len(dataset)} images of {split.name} has a label: there is nothing '
+                         'to measure by, check the masks and how they count')
     return found
 
 # %% ../nbs/16_evaluate.ipynb #16-062
@@ -296,6 +307,8 @@ def save_prediction(
 ):
     "Write the labels of an image, and the image under their colours with a legend"
     labels = np.asarray(labels)
+    if not isinstance(image, Image.Image):
+        raise ValueError(f'the image is a {type(image).__name__}: open it with `images.open_image` first')
     if Path(path_labels).suffix.lower() != '.png' or Path(path_overlay) == Path(path_labels):
         raise ValueError(f'labels go into a .png file of their own, not into {path_labels}')
     if not np.issubdtype(labels.dtype, np.integer):

@@ -195,7 +195,8 @@ class OCZSS(Segmenter):
             raise ValueError("cells were given, but this model has none: cells is 'none'")
         if not torch.is_tensor(image) or not len(image) or image.dtype != self.text.dtype:
             found = f'{image.dtype} of shape {tuple(image.shape)}' if torch.is_tensor(image) else type(image).__name__
-            raise ValueError(f'expected a tensor (b 3 H W) of {self.text.dtype} in [0, 1], at least one image, not {found}')
+            raise ValueError(f'expected a tensor (b 3 H W) of {self.text.dtype} in [0, 1], '
+                             f'at least one image, not {found}')
         grid = patch_grid(self.encoder.visual, image)
         if cells is not None: cells = check_given(cells, self.cfg.m, len(image), grid)
         elif self.cells is not None: cells = self.cells(image)
