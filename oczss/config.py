@@ -31,7 +31,7 @@ class DataFields:
     "What is trained on, what is known about it, and the frozen networks."
     data: str = knob('things')               # a key of datasets.DATASETS, or the name of an own folder
     mode: str = knob('inductive', choices=('inductive', 'transductive', 'strict', 'supervised')) # what is labelled
-    annotation: float = knob(1., above=0, most=1) # part of all classes that keeps its labels; P, table 5: .25, .5
+    annotation: float = knob(1., above=0, most=1) # 1: the published split; less: the part with labels
     annotation_draw: int = knob(0, least=0)  # which classes keep them: 0 the first, 1, 2, ... drawn with that seed
     clip: str = knob('toy')                  # 'toy', or any open_clip ViT; P: ViT-B-16 (with QuickGELU, as OpenAI's)
     clip_weights: str = knob('openai')       # a tag of open_clip's, a path, or 'random'; the toy brings its own
@@ -59,7 +59,7 @@ class ModelFields(DataFields):
     dilations: tuple = knob((1, 2, 3, 4))    # of the granularity attention
     decoder: str = knob('sinkhorn', choices=DECODERS)
     layers: int = knob(3, least=1)           # C
-    eps: float = knob(.05, above=0)          # C: entropy of the transport plans
+    eps: float = knob(.05, above=0)          # C: entropy weight of the transport plans
     sinkhorn_steps: int | None = knob(None, least=1, test=True) # in eval mode, exactly so many; None: until converged
     templates: str = knob('toy', choices=TEMPLATES) # sentences around a class name
     training_free: str = knob('none')        # 'none', or a key of methods.TRAINING_FREE: nothing is trained then
@@ -85,7 +85,7 @@ class Config(ModelFields):
     stride: int = knob(128, least=1, test=True) # from window to window, pixels
     test_side: int | None = knob(None, least=1, test=True) # short side at test; None: as the image is
     maps: str = knob('mean', choices=('mean', 'logits'), test=True) # read at test: the mean of both maps (C), or logits
-    bias: float = knob(0., least=0, test=True) # C: .1 is taken off the seen classes at test; never in transductive mode
+    bias: float = knob(0., least=0, test=True) # C: .1 off the seen classes at test; used in inductive mode only
 
 TESTING = tuple(f.name for f in fields(Config) if f.metadata.get('test')) # may differ from those of training
 

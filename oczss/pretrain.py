@@ -428,7 +428,7 @@ def pretrain_ssl(
             with atomic(out) as draft: save_file(weights, draft, world_note())
     return vit.eval()
 
-# %% ../nbs/25_pretrain.ipynb #25-045
+# %% ../nbs/25_pretrain.ipynb #25-046
 @torch.no_grad()
 def zero_shot_top1(
     clip:nn.Module, # an embedded CLIP
@@ -448,7 +448,7 @@ def zero_shot_top1(
     right, unseen = (guess == true).float(), torch.isin(true, torch.tensor(classes.unseen_ids))
     return dict(all=right.mean().item(), seen=right[~unseen].mean().item(), unseen=right[unseen].mean().item())
 
-# %% ../nbs/25_pretrain.ipynb #25-048
+# %% ../nbs/25_pretrain.ipynb #25-049
 def held_out(
     count:int, # images
     world:str='things',
@@ -486,7 +486,7 @@ def segmented(
         metrics.update(F.interpolate(logits, x.shape[-2:], mode='bilinear', align_corners=False).argmax(1), t)
     return metrics.compute()
 
-# %% ../nbs/25_pretrain.ipynb #25-050
+# %% ../nbs/25_pretrain.ipynb #25-051
 def linear_probe(
     world:str,
     count:int, # images to measure on; four times as many to learn from
@@ -517,7 +517,7 @@ def linear_probe(
     metrics.update(F.interpolate(logits, images.shape[-2:], mode='bilinear', align_corners=False).argmax(1), labels)
     return metrics.compute()
 
-# %% ../nbs/25_pretrain.ipynb #25-051
+# %% ../nbs/25_pretrain.ipynb #25-052
 WANTED = { # of things: what real photographs and networks measure, or stands a fair way from it
     'best IoU, grid of 6': (.22, .30), 'best IoU, true objects': (.65, .75), 'share, colour': (.20, .32),
     'share, self-supervised': (.45, 1), 'single things named': (.90, 1), 'mIoU, CLIP patches': (.15, 1),
