@@ -275,6 +275,7 @@ def evaluate(args):
     if args.out is not None:
         _write_numbers(args.out, found | dict(data=split.name, part=part, images=len(data), maps=model.cfg.maps))
 
+# %% ../nbs/27_cli.ipynb #27-026
 def _may_replace(path):
     "ValueError if the file for the numbers cannot be written, or holds something else than numbers of `evaluate`"
     check_file(path)
@@ -304,7 +305,7 @@ def _turn_to(model, spec, changes):
     model.set_classes(model.unseen_elsewhere(spec.name, spec.classes))
     return 0.
 
-# %% ../nbs/27_cli.ipynb #27-027
+# %% ../nbs/27_cli.ipynb #27-028
 def train(args):
     "Train a model, or finish training it."
     from oczss.config import preset
@@ -342,7 +343,7 @@ def run(args):
     for target in e.targets_of(experiment, results.data.iloc[0]):
         print(f'\nmeasured on {target}\n{e.table(results, target, "mIoU").to_string()}')
 
-# %% ../nbs/27_cli.ipynb #27-028
+# %% ../nbs/27_cli.ipynb #27-029
 def write(args):
     "Write a world of the embedded benchmark."
     from oczss.datasets import write_world
@@ -359,7 +360,7 @@ def workbook(args):
     check_folder(args.out)
     workbook(args.out)
 
-# %% ../nbs/27_cli.ipynb #27-030
+# %% ../nbs/27_cli.ipynb #27-031
 def _model_options(c):
     c.add_argument('--checkpoint', metavar='FILE',
                    help="ours (.pt), or OTSeg's or ZegCLIP's (.pth); default: what `oczss workbook` trained")
@@ -389,7 +390,7 @@ def _common_options(c):
     c.add_argument('--workers', type=int, default=0, help='processes that load images (%(default)s)')
     c.add_argument('--quiet', action='store_true', help='no progress')
 
-# %% ../nbs/27_cli.ipynb #27-031
+# %% ../nbs/27_cli.ipynb #27-032
 def _segment_options(c):
     c.add_argument('images', nargs='+', help='picture files, of any size and format')
     c.add_argument('--classes', nargs='+', required=True, metavar='NAME',
@@ -420,7 +421,7 @@ def _train_options(c):
     c.add_argument('--every', type=int, default=25, metavar='STEPS', help='steps between saves (%(default)s)')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
-# %% ../nbs/27_cli.ipynb #27-032
+# %% ../nbs/27_cli.ipynb #27-033
 def _run_options(c):
     c.add_argument('experiment',
                    help='inductive, transductive, cross, annotation, components, sources, or one of your own (--use)')
@@ -450,7 +451,7 @@ def _workbook_options(c):
     c.add_argument('--out', default='runs',
                    help='folder for everything (%(default)s); started again, it goes on where it stopped')
 
-# %% ../nbs/27_cli.ipynb #27-033
+# %% ../nbs/27_cli.ipynb #27-034
 COMMANDS = ( # function, options, what it does, an example
     (segment, (_segment_options, _model_options, _common_options),
      'segment pictures into classes of your choice', 'photo.jpg --classes cat sofa "potted plant"'),
@@ -478,7 +479,7 @@ def parser():
         for add in options: add(c)
     return top
 
-# %% ../nbs/27_cli.ipynb #27-035
+# %% ../nbs/27_cli.ipynb #27-036
 def main(
     argv:list|None=None, # words after `oczss`; None: those of the command line
 )->int: # exit code: 0 done, 1 nobody reads the output, 2 wrong input, 130 stopped
@@ -510,6 +511,7 @@ def main(
     finally: _forget(args)
     return 0
 
+# %% ../nbs/27_cli.ipynb #27-037
 def _forget(args):
     "Take a folder of somebody's own out of the registry again."
     if hasattr(args, 'own'):
