@@ -8,7 +8,7 @@ __all__ = ['KIND', 'HELD', 'LOOKED_AT', 'LAUNCHED', 'load_part', 'seen_numbers',
            'fit']
 
 # %% ../nbs/18_train.ipynb #18-003
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -258,8 +258,10 @@ def _check_alike(accelerator, call):
 @contextmanager
 def _alone(path):
     "Hold a checkpoint's path; ValueError if another process does."
+    made = not Path(path).parent.exists()
     path = make_room(path)
-    lock, holder = FileLock(path.with_name(f'.{path.name}.lock')), path.with_name(f'.{path.name}.holder')
+    held, holder = (path.with_name(f'.{path.name}.{kind}') for kind in ('lock', 'holder'))
+    lock = FileLock(held)
     try: lock.acquire(timeout=0)
     except Timeout:
         who = holder.read_text() if holder.exists() else 'another process'
@@ -269,7 +271,9 @@ def _alone(path):
         yield
     finally:
         holder.unlink(missing_ok=True)
+        with suppress(OSError): held.unlink() # while it is held; Windows does it afterwards
         lock.release()
+        with suppress(OSError): made and path.parent.rmdir() # if nothing was saved
 
 # %% ../nbs/18_train.ipynb #18-028
 class _Run:
