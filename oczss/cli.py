@@ -32,7 +32,7 @@ def settings(
     return found
 
 # %% ../nbs/27_cli.ipynb #27-009
-LIMITS = dict(every=(1, None), until=(1, None), seed=(0, 2**32 - 1), seeds=(1, None), # option to least and most
+LIMITS = dict(every=(1, None), until=(1, None), accumulate=(1, None), seed=(0, 2**32 - 1), seeds=(1, None), # option to least and most
               workers=(0, 256), jobs=(1, 256))
 
 def check_numbers(
@@ -317,10 +317,11 @@ def train(args):
     cfg = preset(args.preset or spec.preset, **chosen | settings(args.set))
     data = load_part(cfg, root, args.part or spec.train, training=True)
     check_labelled(data)
-    how = args.begin, args.until, args.every, args.precision, args.workers
+    how = dict(begin=args.begin, until=args.until, every=args.every, precision=args.precision, workers=args.workers,
+               accumulate=args.accumulate)
     args.out = args.out or f'runs/{spec.name.replace(" ", "-")}.pt'
     check_file(args.out)
-    _warn(fit(cfg, data, args.out, args.seed, *how, progress=not args.quiet), spec.classes)
+    _warn(fit(cfg, data, args.out, args.seed, progress=not args.quiet, **how), spec.classes)
     last = read_checkpoint(args.out)
     print(f'{args.out}: {last["step"]} steps on {len(data)} images, loss {last["losses"][-1]["total"]:.3f}')
 
@@ -336,7 +337,9 @@ def run(args):
         raise ValueError(f'--root {wrong[0]}=...: there is no data set {wrong[0]!r}')
     common = dict(data=args.data or '', seeds=args.seeds, out=args.out, roots=roots, rows=tuple(args.rows),
                   progress=not args.quiet)
-    if args.dry_run: return print(e.plan(e.jobs(experiment, **common, **changes)).to_string(index=False))
+    if args.dry_run:
+        todo = e.jobs(experiment, precision=args.precision, **common, **changes)
+        return print(e.plan(todo).to_string(index=False))
     results = e.run(experiment, **common, csv=args.csv, processes=args.jobs, slurm=settings(args.slurm), use=args.use,
                     workers=args.workers, precision=args.precision, **changes)
     print(f'{experiment.asks} ({results.data.iloc[0]}, {experiment.source})\n{e.table(results).to_string()}')
@@ -401,7 +404,7 @@ def _segment_options(c):
 def _evaluate_options(c):
     c.add_argument('data', nargs='?',
                    help="a data set's name, or a folder of your own (default: what the model was trained on)")
-    c.add_argument('--part', help='name of the list of images (val)')
+    c.add_argument('--part', help='name of the list of images (val; tables of the drawn worlds use test)')
     c.add_argument('--bias', type=float,
                    help="taken off seen scores; 0 for a released transductive checkpoint (default: the config's; "
                         '0 on another data set, or if the config is not inductive)')
@@ -419,6 +422,8 @@ def _train_options(c):
                    help='a checkpoint to begin with, such as the inductive one of a transductive run')
     c.add_argument('--until', type=int, metavar='STEP', help='stop after this step of the schedule')
     c.add_argument('--every', type=int, default=25, metavar='STEPS', help='steps between saves (%(default)s)')
+    c.add_argument('--accumulate', type=int, default=1, metavar='N',
+                   help='portions that a batch is computed in, where memory is short (%(default)s)')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
 # %% ../nbs/27_cli.ipynb #27-033
@@ -428,7 +433,7 @@ def _run_options(c):
     c.add_argument('--data', help="a data set's name (default: the experiment's)")
     c.add_argument('--seeds', type=int, help="how many (default: the experiment's)")
     c.add_argument('--part', help='images to measure on (default: the part that tables are made of)')
-    c.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='only these rows')
+    c.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='only these rows, each in quotes; --dry-run lists them')
     c.add_argument('--out', default='runs', help='folder for results and checkpoints (%(default)s)')
     c.add_argument('--root', nargs='+', default=[], metavar='DATA=FOLDER',
                    help='where data sets lie (default: where their specs say)')

@@ -281,7 +281,7 @@ def evaluate(
                          'to measure by, check the masks and how they count')
     return found
 
-# %% ../nbs/16_evaluate.ipynb #16-062
+# %% ../nbs/16_evaluate.ipynb #16-063
 def _legend(labels, names, height, most=18):
     "A white panel naming the classes in `labels`, largest first"
     found, counts = np.unique(labels, return_counts=True)
@@ -297,7 +297,7 @@ def _legend(labels, names, height, most=18):
         draw.text((25, 4 + step*row), text, fill='black', font=font)
     return panel
 
-# %% ../nbs/16_evaluate.ipynb #16-063
+# %% ../nbs/16_evaluate.ipynb #16-064
 def save_prediction(
     path_overlay:str|Path,  # a picture for people: any suffix PIL writes
     path_labels:str|Path,   # a .png of class ids

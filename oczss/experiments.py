@@ -123,6 +123,9 @@ SOURCES = dict(nomask='no mask', grid='fixed grid', colour='colour', clip='CLIP'
 ask('sources', 'Where should cells come from?',
     {'OTSeg, no object prompts': BASELINE} | {f'OC-ZSS, {words}': dict(cells=name) for name, words in SOURCES.items()},
     seeds=5, source='paper, Table 7; colour and true objects: ours')
+ask('backbones', 'Which self-supervised network should find the cells?',
+    {'DINO-B/16': dict(ssl='dino-b16'), 'DINO-B/8': dict(ssl='dino-b8'), 'DINOv2-B/14': dict(ssl='dinov2-b14')},
+    data='voc12', source='paper, Table 7')
 
 # %% ../nbs/20_experiments.ipynb #20-013
 ask('objects', 'How many object prompts does an image need?', {f'm = {m}': dict(m=m) for m in (2, 4, 6, 8, 12)})

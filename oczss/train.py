@@ -77,7 +77,7 @@ def training_loss(
     parts = segmentation_loss(decoded, target, cfg.focal, cfg.dice, cfg.ignored_as_negative, pairs)
     return parts, count_pairs(target, decoded.logits.shape[1])
 
-# %% ../nbs/18_train.ipynb #18-012
+# %% ../nbs/18_train.ipynb #18-014
 def make_optimiser(
     model:nn.Module,
     cfg:Config,
@@ -96,9 +96,10 @@ def learning_rate(
     decayed = cfg.min_lr + (cfg.lr - cfg.min_lr)*(1 - step/cfg.iterations)**cfg.power
     return decayed*min(1., (step + 1)/(cfg.warmup + 1))
 
-# %% ../nbs/18_train.ipynb #18-015
+# %% ../nbs/18_train.ipynb #18-017
 KIND = 'oczss checkpoint 2'
-HELD = {'config', 'classes', 'model', 'optimiser', 'step', 'seed', 'precision', 'data', 'losses', 'parts'}
+HELD = dict(config=dict, classes=dict, model=dict, optimiser=dict, step=int, seed=int, precision=str, data=dict,
+            losses=list, parts=list) # what a checkpoint is made of
 
 def save_checkpoint(
     path:str|Path, # .pt
@@ -131,12 +132,16 @@ def read_checkpoint(
         raise ValueError(f'{path} is not a checkpoint of oczss: it holds other objects than tensors '
                          'and was not opened') from None
     except (RuntimeError, EOFError, OSError): raise ValueError(damaged) from None # it could be opened before
-    if not isinstance(state, dict) or state.get('kind') != KIND or not HELD <= state.keys():
+    if not isinstance(state, dict) or state.get('kind') != KIND or not HELD.keys() <= state.keys():
         raise ValueError(f'{path} is not a checkpoint of oczss, or one of an older version; '
                          'those of OTSeg and ZegCLIP are read by oczss.compat.load_checkpoint')
+    wrong = [part for part, kind in HELD.items() if not isinstance(state[part], kind)]
+    if not wrong and not all(torch.is_tensor(v) and v.isfinite().all() for v in state['model'].values()):
+        wrong = ['model']
+    if wrong: raise ValueError(f'{path} is damaged: its part {wrong[0]!r} is not what training writes')
     return state
 
-# %% ../nbs/18_train.ipynb #18-016
+# %% ../nbs/18_train.ipynb #18-018
 def _tuples(stored):
     "Fields as they were: what a file gives back as lists were tuples."
     return {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
@@ -161,7 +166,7 @@ def restore(model, state, path):
     with torch.no_grad():
         for n, p in mine.items(): p.copy_(theirs[n])
 
-# %% ../nbs/18_train.ipynb #18-018
+# %% ../nbs/18_train.ipynb #18-020
 def load_model(
     path:str|Path, # a checkpoint
     cfg:Config|None=None, # what it must have been made with; None: whatever it was
@@ -176,7 +181,7 @@ def load_model(
     restore(model, state, path)
     return model.eval()
 
-# %% ../nbs/18_train.ipynb #18-020
+# %% ../nbs/18_train.ipynb #18-022
 def _resume(path, model, opt, here):
     "Restore parameters and optimiser; what the checkpoint has recorded."
     state = read_checkpoint(path)
@@ -202,7 +207,7 @@ def _check_finite(numbers, model, step, path):
     raise FloatingPointError(f'{broken[0]} is not finite at step {step + 1}: training stopped, {good}; '
                              'try a lower lr, or precision "no"')
 
-# %% ../nbs/18_train.ipynb #18-022
+# %% ../nbs/18_train.ipynb #18-024
 LOOKED_AT = 500 # images without a label after which no more are looked at
 
 def check_labels(
@@ -218,7 +223,7 @@ def check_labels(
     raise ValueError(f'not one pixel of {min(size, LOOKED_AT)} images has a label that {mode} training may use: '
                      'look at the masks, the class names and which of them are unseen')
 
-# %% ../nbs/18_train.ipynb #18-024
+# %% ../nbs/18_train.ipynb #18-026
 LAUNCHED = ['WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'MV2_COMM_WORLD_SIZE'] # where launchers say how many
 
 def _accelerator(precision):
@@ -245,7 +250,7 @@ def _check_precision(precision, gpu):
     if precision == 'fp16' and not gpu:
         raise ValueError("precision 'fp16' needs a GPU, and this is a CPU: choose 'no' or 'bf16'")
 
-# %% ../nbs/18_train.ipynb #18-025
+# %% ../nbs/18_train.ipynb #18-027
 def _check_alike(accelerator, call):
     "ValueError, in every process, if one of them was called otherwise than the first."
     calls = gather_object([call])
@@ -254,7 +259,7 @@ def _check_alike(accelerator, call):
             raise ValueError(f'process {rank} was called with another {wrong[0]} than process 0: '
                              'all processes of a training need the same call')
 
-# %% ../nbs/18_train.ipynb #18-027
+# %% ../nbs/18_train.ipynb #18-029
 @contextmanager
 def _alone(path):
     "Hold a checkpoint's path; ValueError if another process does."
@@ -275,7 +280,7 @@ def _alone(path):
         lock.release()
         with suppress(OSError): made and path.parent.rmdir() # if nothing was saved
 
-# %% ../nbs/18_train.ipynb #18-028
+# %% ../nbs/18_train.ipynb #18-030
 class _Run:
     "Everything that lasts from step to step."
     def __init__(self, accelerator, cfg, train_set, path, seed, begin, cache, accumulate):
@@ -307,71 +312,71 @@ class _Run:
             if 'instances' in batch: batch['cells'] = self.model.cells(batch['image'], batch['instances'])
             yield batch
 
-# %% ../nbs/18_train.ipynb #18-030
+# %% ../nbs/18_train.ipynb #18-032
 def _portions(batch, count):
     "A batch in so many portions of one size."
     chunks = {name: x.chunk(count) for name, x in batch.items()}
     return [{name: x[i] for name, x in chunks.items()} for i in range(count)]
 
-def _backward(self, batch):
+def _backward(run, batch):
     "Leave the whole batch's gradients; the parts of its loss, and its pairs."
-    summed, portions = 0, _portions(batch, self.accumulate)
+    summed, portions = 0, _portions(batch, run.accumulate)
     for i, portion in enumerate(portions):
         more = i + 1 < len(portions) # processes exchange gradients once, after the last portion
-        with self.accelerator.no_sync(self.wrapped) if more else nullcontext():
-            with self.accelerator.autocast():
-                parts, pairs = training_loss(self.wrapped, portion, self.cfg, self.model.split, self.text,
-                                             pairs=self.cfg.batch)
-            self.accelerator.backward(parts['total']*self.world) # of the processes' gradients the mean is taken
+        with run.accelerator.no_sync(run.wrapped) if more else nullcontext():
+            with run.accelerator.autocast():
+                parts, pairs = training_loss(run.wrapped, portion, run.cfg, run.model.split, run.text,
+                                             pairs=run.cfg.batch)
+            run.accelerator.backward(parts['total']*run.world) # of the processes' gradients the mean is taken
         summed = summed + torch.stack([*parts.values(), pairs.float()]).detach()
-    *values, pairs = self.accelerator.reduce(summed, 'sum')
-    share = self.cfg.batch/pairs.clamp_min(1)
-    for p in self.model.trainable().values():
+    *values, pairs = run.accelerator.reduce(summed, 'sum')
+    share = run.cfg.batch/pairs.clamp_min(1)
+    for p in run.model.trainable().values():
         if p.grad is not None: p.grad.mul_(share)
     return {name: value*share for name, value in zip(parts, values)}, pairs
 
-# %% ../nbs/18_train.ipynb #18-032
-def _step(self, step, batch):
+# %% ../nbs/18_train.ipynb #18-034
+def _step(run, step, batch):
     "One update; the parts of the loss, and the gradient's norm."
-    seed = self.record['seed']
-    torch.manual_seed(seed*1_000_003 + step*self.world + self.rank)
-    for group in self.opt.param_groups: group['lr'] = learning_rate(step, self.cfg)
-    self.opt.zero_grad()
-    try: parts, pairs = _backward(self, batch)
+    seed = run.record['seed']
+    torch.manual_seed(seed*1_000_003 + step*run.world + run.rank)
+    for group in run.opt.param_groups: group['lr'] = learning_rate(step, run.cfg)
+    run.opt.zero_grad()
+    try: parts, pairs = _backward(run, batch)
     except FloatingPointError: # the decoder saw it first
-        _check_finite(dict(loss=torch.tensor(torch.nan)), self.model, step, self.path)
-    norm = self.accelerator.clip_grad_norm_(self.model.trainable().values(), self.cfg.clip_grad)
-    self.opt.step()
-    self.labelled += pairs > 0
+        _check_finite(dict(loss=torch.tensor(torch.nan)), run.model, step, run.path)
+    norm = run.accelerator.clip_grad_norm_(run.model.trainable().values(), run.cfg.clip_grad)
+    run.opt.step()
+    run.labelled += pairs > 0
     return parts, norm
 
-def _save(self, step, parts, norm):
+def _save(run, step, parts, norm):
     "Check, log and write what the step left."
-    numbers = parts if self.accelerator.scaler else parts | dict(gradient=norm) # fp16 scales it, and may skip a step
-    _check_finite(numbers, self.model, step, self.path)
-    device = self.accelerator.device
+    numbers = parts if run.accelerator.scaler else parts | dict(gradient=norm) # fp16 scales it, and may skip a step
+    _check_finite(numbers, run.model, step, run.path)
+    device = run.accelerator.device
     name = torch.cuda.get_device_name() if device.type == 'cuda' else device.type
-    spent = perf_counter() - self.start
-    part = dict(first=self.first, last=step + 1, seconds=spent, device=name, torch=str(torch.__version__))
-    done = [p for p in self.record['parts'] if p['last'] <= self.first]
+    spent = perf_counter() - run.start
+    part = dict(first=run.first, last=step + 1, seconds=spent, device=name, torch=str(torch.__version__))
+    done = [p for p in run.record['parts'] if p['last'] <= run.first]
     row = dict(step=step + 1, **{k: v.item() for k, v in parts.items()})
-    self.record |= dict(step=step + 1, losses=[*self.record['losses'], row], parts=[*done, part])
-    if self.accelerator.is_main_process: save_checkpoint(self.path, self.model, self.opt, self.record)
+    run.record |= dict(step=step + 1, losses=[*run.record['losses'], row], parts=[*done, part])
+    if run.accelerator.is_main_process: save_checkpoint(run.path, run.model, run.opt, run.record)
 
-# %% ../nbs/18_train.ipynb #18-033
-def _train(self, train_set, last, every, workers, progress):
+# %% ../nbs/18_train.ipynb #18-035
+def _train(run, train_set, last, every, workers, progress):
     "All steps that are left."
-    main = self.accelerator.is_main_process
-    if self.first < last: check_labels(train_set, self.cfg.mode)
-    bar = tqdm(range(self.first, last), initial=self.first, total=last, desc='train', disable=not (progress and main))
-    for step, batch in zip(bar, self.draw(train_set, workers)):
-        parts, norm = _step(self, step, batch)
+    main = run.accelerator.is_main_process
+    if run.first < last: check_labels(train_set, run.cfg.mode)
+    bar = tqdm(range(run.first, last), initial=run.first, total=last, desc='train', disable=not (progress and main))
+    for step, batch in zip(bar, run.draw(train_set, workers)):
+        parts, norm = _step(run, step, batch)
         if (step + 1) % every and step + 1 != last: continue
-        _save(self, step, parts, norm)
-        bar.set_postfix(loss=f"{self.record['losses'][-1]['total']:.3f}")
-    steps = last - self.first
-    if main and 2*self.labelled < steps:
-        warnings.warn(f'{steps - int(self.labelled)} of {steps} batches had not one labelled pixel')
+        _save(run, step, parts, norm)
+        bar.set_postfix(loss=f"{run.record['losses'][-1]['total']:.3f}")
+    steps = last - run.first
+    if main and 2*run.labelled < steps:
+        warnings.warn(f'{steps - int(run.labelled)} of {steps} batches had not one labelled pixel')
 
 def fit(
     cfg:Config,
