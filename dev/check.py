@@ -17,8 +17,8 @@ from zipfile import ZipFile
 import readme
 
 ROOT = readme.ROOT
-SLOWEST = ('20_experiments', '17_model', '22_your_own_idea', '16_evaluate', '27_cli', '13_decoder', '18_train',
-           '23_full_size') # started first, so that no worker ends alone
+SLOWEST = ('21_experiments', '17_model', '24_your_own_idea', '16_evaluate', '29_cli', '13_decoder', '18_train',
+           '25_full_size') # started first, so that no worker ends alone
 HANDWRITTEN = {'__main__.py'} # the only part of the package that no page exports
 IGNORED = {'.git', '.venv', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints'}
 WEIGHTS = {'.safetensors'} # files that may be larger than LARGEST
