@@ -32,7 +32,8 @@ def settings(
     return found
 
 # %% ../nbs/29_cli.ipynb #29-009
-LIMITS = dict(every=(1, None), until=(1, None), accumulate=(1, None), seed=(0, 2**32 - 1), seeds=(1, None), # option to least and most
+LIMITS = dict(every=(1, None), until=(1, None), accumulate=(1, None), # option to least and most
+              seed=(0, 2**32 - 1), seeds=(1, None),
               workers=(0, 256), jobs=(1, 256))
 
 def check_numbers(
@@ -433,7 +434,8 @@ def _run_options(c):
     c.add_argument('--data', help="a data set's name (default: the experiment's)")
     c.add_argument('--seeds', type=int, help="how many (default: the experiment's)")
     c.add_argument('--part', help='images to measure on (default: the part that tables are made of)')
-    c.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='only these rows, each in quotes; --dry-run lists them')
+    c.add_argument('--rows', nargs='+', default=[], metavar='ROW',
+                   help='only these rows, each in quotes; --dry-run lists them')
     c.add_argument('--out', default='runs', help='folder for results and checkpoints (%(default)s)')
     c.add_argument('--root', nargs='+', default=[], metavar='DATA=FOLDER',
                    help='where data sets lie (default: where their specs say)')

@@ -201,8 +201,7 @@ class OCZSS(Segmenter):
 
     def features(self, image:torch.Tensor, cells:torch.Tensor|None=None):
         "What the encoder says, and (patches, objects) after refinement, None without it."
-        if self.cells is None and cells is not None:
-            raise ValueError("cells were given, but this model has none: cells is 'none'")
+        if self.cells is None and cells is not None: raise ValueError("cells were given, but cells is 'none' here")
         check_images(image, self.text.dtype)
         grid = patch_grid(self.encoder.visual, image)
         if cells is not None: cells = check_given(cells, self.cfg.m, len(image), grid)

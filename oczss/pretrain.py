@@ -30,7 +30,8 @@ from .images import IMAGENET_STATS, atomic, normalise
 from .methods import METHODS, build_model
 from .prompts import image_tokens, project_heads, queries_keys_values, run_block
 from .protocol import SegmentationMetrics, sentences
-from .shapes import STUFF, THINGS, WORLDS, draw_scene, draw_world, random_palette, world_checksum, world_note, world_split
+from .shapes import (STUFF, THINGS, WORLDS, draw_scene, draw_world, random_palette, world_checksum, world_note,
+                          world_split)
 from .voronoi import best_iou
 
 # %% ../nbs/27_pretrain.ipynb #27-006

@@ -565,4 +565,4 @@ def check_world(
     with safe_open(path, 'numpy') as file: found = (file.metadata() or {}).get('world checksum', 'none')
     if found == str(world_checksum()): return
     raise ValueError(f'the weights in {path} were trained on another world (checksum {found}, not {world_checksum()}): '
-                     'train them anew (see the page on pretraining), or use the release of the workbook that they came with')
+                     'train them anew (see the page on pretraining), or use the release that they came with')
