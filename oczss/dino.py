@@ -15,7 +15,7 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
-from .clip import Stem, local_weights, missing_weights, wrong_weights
+from .clip import Stem, asking_once, local_weights, missing_weights, wrong_weights
 from .core import shipped
 from .images import normalise
 from .shapes import check_world
@@ -67,11 +67,12 @@ def _timm(name, weights):
     options = dict(num_classes=0, dynamic_img_size=True)
     if weights == 'random': return timm.create_model(name, pretrained=False, **options)
     source = weights if Path(weights).is_file() else local_weights(name, name.split('.')[0])
-    if source: options['pretrained_cfg_overlay'] = dict(file=str(source))
-    try: return timm.create_model(name, pretrained=True, **options)
-    except (OSError, RuntimeError) as error:
-        if source: raise wrong_weights(source, name, error) from None
-        raise missing_weights(name, 'timm', 'ssl_weights') from None
+    if source:
+        try: return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=dict(file=str(source)), **options)
+        except Exception as error: raise wrong_weights(source, name, error) from None # a strange file fails in any way
+    try:
+        with asking_once(): return timm.create_model(name, pretrained=True, **options)
+    except (OSError, RuntimeError): raise missing_weights(name, 'timm', 'ssl_weights') from None
 
 # %% ../nbs/06_dino.ipynb #06-009
 def nearest_grid(
