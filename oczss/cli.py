@@ -310,14 +310,12 @@ def _turn_to(model, spec, changes):
 def train(args):
     "Train a model, or finish training it."
     from oczss.config import preset
-    from oczss.datasets import check_labelled
     from oczss.train import fit, load_part, read_checkpoint
     if args.out is not None: check_file(args.out)
     spec, root = find_data(args)
     chosen = dict(data=spec.name) if args.preset else dict(data=spec.name, templates=spec.templates)
     cfg = preset(args.preset or spec.preset, **chosen | settings(args.set))
     data = load_part(cfg, root, args.part or spec.train, training=True)
-    check_labelled(data)
     how = dict(begin=args.begin, until=args.until, every=args.every, precision=args.precision, workers=args.workers,
                accumulate=args.accumulate)
     args.out = args.out or f'runs/{spec.name.replace(" ", "-")}.pt'

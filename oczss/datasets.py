@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LABELS', 'COCO_UNUSED', 'DATASETS', 'COUNTS', 'CONTEXT_IDS', 'labels_from_1', 'labels_from_0', 'labels_of_coco_stuff',
            'map_labels', 'Layout', 'Archive', 'DataSpec', 'hide_unseen', 'read_list', 'SegmentationFolder',
-           'check_labelled', 'data_digest', 'write_sample', 'write_list', 'write_world', 'folder_spec', 'checksum',
-           'verify', 'how_to_get', 'train_aug_list', 'sbd_mask', 'convert_sbd', 'context_labels', 'collate', 'batches']
+           'data_digest', 'write_sample', 'write_list', 'write_world', 'folder_spec', 'checksum', 'verify',
+           'how_to_get', 'train_aug_list', 'sbd_mask', 'convert_sbd', 'context_labels', 'collate', 'batches']
 
 # %% ../nbs/04_datasets.ipynb #04-003
 import hashlib
@@ -317,22 +317,6 @@ class SegmentationFolder(Dataset):
                     first=_digest(path.read_bytes() for path in first))
 
 # %% ../nbs/04_datasets.ipynb #04-042
-def check_labelled(
-    data:SegmentationFolder, # as it is trained on: unseen classes may be hidden
-):
-    "ValueError unless there is a pixel with a label to train on (ours)."
-    if data.inductive and not data.split.seen:
-        raise ValueError(f'all {data.split.k} classes of {data.split.name} are unseen: '
-                         'training needs at least one that is seen')
-    for name in data.names:
-        target = _open_target(open_image(data.images[name]), data.masks[name], data.table)
-        if data.inductive: target = hide_unseen(target, data.split)
-        if (target != IGNORE).any(): return
-    kind = 'seen class' if data.inductive else 'class'
-    raise ValueError(f'no pixel of the {len(data)} masks of {data.split.name} is of a {kind}, first '
-                     f'{data.masks[data.names[0]]}: check the masks, and whether their labels count from 1')
-
-# %% ../nbs/04_datasets.ipynb #04-044
 def _digest(blocks):
     "Twelve hexadecimal letters for a sequence of bytes objects, their borders included"
     found = hashlib.sha256()
@@ -345,14 +329,14 @@ def data_digest(
     "A fingerprint in short: equal for equal files, lists and classes (ours)."
     return _digest([json.dumps(fingerprint, sort_keys=True).encode()])
 
-# %% ../nbs/04_datasets.ipynb #04-046
+# %% ../nbs/04_datasets.ipynb #04-044
 def _plain(name, what):
     "A name that can only be a file in the folder it is meant for, or a `ValueError`"
     if name != name.strip() or not name.isprintable() or name.startswith('.') or set(name) & set('/\\:') or not name:
         raise ValueError(f'{name!r} is no plain name for {what}: use letters, digits, - and _')
     return name
 
-# %% ../nbs/04_datasets.ipynb #04-047
+# %% ../nbs/04_datasets.ipynb #04-045
 def write_sample(
     root:str|Path,                    # the data set's folder
     name:str,                         # stem of the files
@@ -371,7 +355,7 @@ def write_sample(
     save_mask(root/'SegmentationClass'/f'{name}.png', mask)
     if instances is not None: save_mask(root/'SegmentationObject'/f'{name}.png', instances)
 
-# %% ../nbs/04_datasets.ipynb #04-048
+# %% ../nbs/04_datasets.ipynb #04-046
 def write_list(
     root:str|Path,   # the data set's folder
     part:str,        # name of the list
@@ -382,7 +366,7 @@ def write_list(
     with atomic(Path(root)/'ImageSets/Segmentation'/f'{_plain(part, "a part")}.txt') as draft:
         draft.write_text(text, encoding='utf-8')
 
-# %% ../nbs/04_datasets.ipynb #04-063
+# %% ../nbs/04_datasets.ipynb #04-059
 COUNTS = dict(train=1600, val=120, test=240) # images in each part of a world
 
 def _drawing(world):
@@ -406,7 +390,7 @@ def _claim(root, world):
         raise ValueError(f'{root} was drawn by another version of {world!r} (checksum {held["drawing"]}, '
                          f'now {ours["drawing"]}): delete it, or choose another folder')
 
-# %% ../nbs/04_datasets.ipynb #04-065
+# %% ../nbs/04_datasets.ipynb #04-061
 def _refuse_leftovers(root, part, count):
     "Refuse a folder with more images of a part than are asked for"
     numbered = re.compile(rf'{re.escape(part)}_(\d+)')
@@ -426,7 +410,7 @@ def _write_part(root, world, part, count, progress):
         write_sample(root, name, *draw_world(world, part, i), quality=95)
     write_list(root, part, names) # last: a list promises that its files are there
 
-# %% ../nbs/04_datasets.ipynb #04-066
+# %% ../nbs/04_datasets.ipynb #04-062
 def write_world(
     root:str|Path,         # folder to write to; nothing is written outside it
     world:str='things',    # a key of shapes.WORLDS
@@ -444,7 +428,7 @@ def write_world(
     for part, count in counts.items(): _write_part(root, world, part, count, progress)
     return root
 
-# %% ../nbs/04_datasets.ipynb #04-072
+# %% ../nbs/04_datasets.ipynb #04-068
 def _own_layout(root, images, masks):
     "The layout of a folder of one's own, its lists and object numbers left out where there are none"
     usual = Layout()
@@ -456,7 +440,7 @@ def _own_layout(root, images, masks):
     instances = layout.instances if (root/layout.instances).is_dir() else None
     return Layout(layout.images, layout.masks, layout.lists if lists else None, instances), lists
 
-# %% ../nbs/04_datasets.ipynb #04-073
+# %% ../nbs/04_datasets.ipynb #04-069
 def folder_spec(
     root:str|Path,                 # the folder
     classes:Sequence[str]|Path,    # all names in label order, or a text file with one name a line
@@ -481,7 +465,7 @@ def folder_spec(
         raise ValueError(f'there is another data set {spec.name!r}: give this one another name')
     return spec
 
-# %% ../nbs/04_datasets.ipynb #04-079
+# %% ../nbs/04_datasets.ipynb #04-075
 def checksum(
     path:str|Path,         # a file of any size
     algorithm:str='sha1',  # any name `hashlib` knows
@@ -500,7 +484,7 @@ def verify(
     found = checksum(path, expected.split(':')[0])
     if found != expected: raise ValueError(f'{path} has {found} instead of {expected}: download it again')
 
-# %% ../nbs/04_datasets.ipynb #04-081
+# %% ../nbs/04_datasets.ipynb #04-077
 def how_to_get(
     name:str, # a key of DATASETS
 )->str: # lines to read
@@ -509,7 +493,7 @@ def how_to_get(
     if not spec.archives: return _where_from(spec)
     return '\n'.join(f'{a.url}\n    {a.holds}\n    {a.checksum or "no checksum was published"}' for a in spec.archives)
 
-# %% ../nbs/04_datasets.ipynb #04-084
+# %% ../nbs/04_datasets.ipynb #04-080
 def train_aug_list(
     voc_train:list[str], # names in VOC's train.txt
     voc_val:list[str],   # names in VOC's val.txt
@@ -518,7 +502,7 @@ def train_aug_list(
     "The names of VOC's augmented training set (mmsegmentation, sorted by us)."
     return sorted((set(voc_train) | set(sbd)) - set(voc_val))
 
-# %% ../nbs/04_datasets.ipynb #04-086
+# %% ../nbs/04_datasets.ipynb #04-082
 def sbd_mask(
     path:str|Path, # dataset/cls/*.mat of SBD
 )->np.ndarray: # (H W) uint8, 0 = background, 1..20
@@ -546,7 +530,7 @@ def convert_sbd(
         save_mask(voc_root/f'SegmentationClassAug/{name}.png', sbd_mask(sbd_root/f'cls/{name}.mat'))
     write_list(voc_root, 'trainaug', names)
 
-# %% ../nbs/04_datasets.ipynb #04-094
+# %% ../nbs/04_datasets.ipynb #04-090
 CONTEXT_IDS = [0, 2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113, 115, 144,
                158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354, 355,
                360, 366, 368, 397, 415, 416, 420, 424, 427, 440, 445, 454, 458]
@@ -562,7 +546,7 @@ def context_labels(
                          'read the labels from trainval_merged.json')
     return position.astype(np.uint8)
 
-# %% ../nbs/04_datasets.ipynb #04-099
+# %% ../nbs/04_datasets.ipynb #04-095
 def _seed(*key): return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 class _Positions(Sampler):
@@ -586,7 +570,7 @@ class _Positions(Sampler):
             yield batch
             position += self.world * self.batch_size
 
-# %% ../nbs/04_datasets.ipynb #04-100
+# %% ../nbs/04_datasets.ipynb #04-096
 class _Seeded(Dataset):
     "Items drawn under a seed of their own"
     def __init__(self, dataset): self.dataset = dataset
@@ -608,7 +592,7 @@ def collate(
                  name=[item['name'] for item in items])
     return batch | (dict(instances=stack('instances').long()) if 'instances' in items[0] else {})
 
-# %% ../nbs/04_datasets.ipynb #04-101
+# %% ../nbs/04_datasets.ipynb #04-097
 def batches(
     dataset:Dataset,   # items with image, target and name, all of one size
     batch_size:int,    # per process

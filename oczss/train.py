@@ -208,7 +208,7 @@ def _check_finite(numbers, model, step, path):
                              'try a lower lr, or precision "no"')
 
 # %% ../nbs/18_train.ipynb #18-024
-LOOKED_AT = 500 # images without a label after which no more are looked at
+LOOKED_AT = 500 # looks for a label, at few images again and again; at each image once where there are more
 
 def check_labels(
     train_set:SegmentationFolder, # see `load_part`
@@ -216,12 +216,14 @@ def check_labels(
 ):
     "ValueError if training would never meet a label."
     split, size = train_set.split, len(train_set)
-    usable = range(split.k) if mode in ('transductive', 'supervised') else split.seen_ids
-    usable = torch.tensor([*usable])
-    for i in range(LOOKED_AT): # a random crop may miss what the next one shows
+    usable = torch.arange(split.k) if mode in ('transductive', 'supervised') else torch.tensor(split.seen_ids)
+    if not len(usable):
+        raise ValueError(f'all {split.k} classes of {split.name} are unseen: {mode} training needs at least one '
+                         'that is seen')
+    for i in range(max(size, LOOKED_AT)): # a random crop may miss what the next one shows
         if size and torch.isin(train_set[i % size]['target'], usable).any(): return
-    raise ValueError(f'not one pixel of {min(size, LOOKED_AT)} images has a label that {mode} training may use: '
-                     'look at the masks, the class names and which of them are unseen')
+    raise ValueError(f'not one pixel of {size} images has a label that {mode} training may use: check the masks, '
+                     'whether their labels count from 1, and which classes are unseen')
 
 # %% ../nbs/18_train.ipynb #18-026
 LAUNCHED = ['WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'MV2_COMM_WORLD_SIZE'] # where launchers say how many
