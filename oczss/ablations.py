@@ -35,12 +35,14 @@ def points(
     results:pd.DataFrame, # tidy, of one data set
     target:str, # data set measured on
     number:str='hIoU', # one of NUMBERS
-    maps:str='mean', # or 'logits'
+    maps:str='mean', # or 'logits', or 'named'
 )->pd.DataFrame: # row, seed, value in per cent, and the other columns of the results
     "What was measured on one data set, a line a run (ours)."
     if number not in NUMBERS: raise ValueError(f'number is {number!r}: choose one of {", ".join(NUMBERS)}')
     found = results[(results.target == target) & (results.maps == maps)]
-    if found.empty: raise ValueError(f'there are no maps {maps!r} on {target}: choose mean or logits')
+    if found.empty:
+        known = ', '.join(results.maps.dropna().unique())
+        raise ValueError(f'there are no maps {maps!r} on {target}: choose one of {known}')
     twice = found[found.duplicated(['row', 'seed'])]
     if len(twice):
         raise ValueError(f'row {twice.row.iloc[0]!r} has seed {twice.seed.iloc[0]} twice: keep the run that is meant')
@@ -120,7 +122,7 @@ def plot_rows(
     results:pd.DataFrame, # tidy, of one data set or of several
     baseline:str='', # row that the others are compared with, in a second panel; '': none
     number:str='hIoU', # one of NUMBERS
-    maps:str='mean', # or 'logits'
+    maps:str='mean', # or 'logits', or 'named'
 ): # a figure
     "The rows of a question: one line of panels for every data set (ours)."
     found = [(*panel, points(panel[2], panel[1], number, maps)) for panel in panels(results)]
@@ -202,7 +204,7 @@ def plot_curve(
     field:str, # of the config, or a column
     words:str='', # under the axis; '': the field
     number:str='hIoU', # one of NUMBERS
-    maps:str='mean', # or 'logits'
+    maps:str='mean', # or 'logits', or 'named'
 ): # a figure
     "A number over a field of the config: one panel for every data set (ours)."
     found = [(data, target, lines_of(points(one, target, number, maps), field))

@@ -84,7 +84,8 @@ class Config(ModelFields):
     window: int = knob(128, least=1, test=True) # side of the sliding window at test, pixels
     stride: int = knob(128, least=1, test=True) # from window to window, pixels
     test_side: int | None = knob(None, least=1, test=True) # short side at test; None: as the image is
-    maps: str = knob('mean', choices=('mean', 'logits'), test=True) # read at test: the mean of both maps (C), or logits
+    # read at test: the mean of both maps (C), the logits, or the mean and what the frozen features are called (ours)
+    maps: str = knob('mean', choices=('mean', 'logits', 'named'), test=True)
     bias: float = knob(0., least=0, test=True) # C: .1 off the seen classes at test; used in inductive mode only
 
 TESTING = tuple(f.name for f in fields(Config) if f.metadata.get('test')) # may differ from those of training

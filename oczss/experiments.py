@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,7 +38,7 @@ from .methods import BASELINE, METHODS, build_model
 from .model import count_trainable
 from .results import NUMBERS, check_alike, interval, of_one, paired, read_csv, table, write_csv
 from .shapes import WORLDS
-from .train import fit, load_part, read_checkpoint
+from .train import fit, load_model, load_part, read_checkpoint
 
 # %% ../nbs/21_experiments.ipynb #21-006
 @dataclass(frozen=True)
@@ -269,10 +269,30 @@ def peak_memory()->int: # MB
     return most//(2**20 if sys.platform == 'darwin' else 2**10)
 
 # %% ../nbs/21_experiments.ipynb #21-029
+def _training(config, data, networks, precision):
+    "All that a training depends on, the seed apart: not what is changed at test."
+    config = {k: v for k, v in json.loads(json.dumps(config)).items() if k not in TESTING}
+    images = data.get(f"{config['data']}/{DATASETS[config['data']].train}")
+    return dict(config=config, images=images, networks=networks, precision=precision)
+
+def _trained_alike(job):
+    "A finished model of another run that differs in what is measured only, None if there is none."
+    mine = _training(asdict(job.cfg), job.data, networks(job.cfg), job.precision)
+    for path in sorted(job.folder.parent.parent.glob(f'*/{job.folder.name}/*-{job.seed}.json')):
+        model = path.with_suffix('.pt')
+        if not model.exists(): continue
+        with suppress(ValueError): # a result that is damaged is nobody's
+            found = read_result(path)
+            if _training(*(found[k] for k in ('config', 'data', 'networks', 'precision'))) == mine: return model
+
 def _model(job, roots, progress, workers):
     "The trained model of a job, and what its training recorded."
     cfg, checkpoint, cache = job.cfg, job.result.with_suffix('.pt'), job.folder.parent.parent/'cells'
     if cfg.training_free != 'none': return build_model(cfg).eval(), dict(step=0, parts=[])
+    if not checkpoint.exists() and (alike := _trained_alike(job)):
+        model = load_model(alike)
+        model.cfg = cfg
+        return model, read_checkpoint(alike)
     options = dict(seed=job.seed, progress=progress, workers=workers, precision=job.precision, cache=cache)
     data = lambda cfg: load_part(cfg, roots[cfg.data], DATASETS[cfg.data].train, training=True)
     begin = None

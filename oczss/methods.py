@@ -17,7 +17,7 @@ from .core import Registry
 from .decoder import Decoded
 from .dino import SSLFeatures
 from .images import normalise
-from .model import OCZSS, Segmenter
+from .model import OCZSS, Segmenter, at_patches, own_names
 from .prompts import (PromptedEncoder, dense_affinity, dense_attention, dense_values, patch_grid,
                            proxy_affinity)
 from .protocol import Split
@@ -99,8 +99,7 @@ def named_cells(model, image, instances=None):
     "The object token of each patch's cell (ours)."
     cells = model.cells(image, instances) # b n
     encoded = model.encoder(normalise(image, model.stats), cells, model.cfg.m)
-    tokens = encoded.objects.gather(1, cells[..., None].expand(-1, -1, encoded.objects.shape[2])) # b n d
-    return tokens.mT.unflatten(2, encoded.patches.shape[2:])
+    return at_patches(encoded.objects, cells, encoded.patches.shape[2:])
 
 # %% ../nbs/19_methods.ipynb #19-019
 class TrainingFree(Segmenter):
@@ -123,13 +122,11 @@ class TrainingFree(Segmenter):
         instances:torch.Tensor|None=None, # (b H W) true objects, where cells are made of them
     )->Decoded: # logarithms of probabilities (b k h w), no score map
         "How alike patches and names are."
-        cosine = torch.einsum('bdhw,kpd->bkhw', self.how(self, image, instances), self.text)
-        return Decoded((self.scale*cosine).log_softmax(1), None)
+        return Decoded(own_names(self.how(self, image, instances), self.text, self.scale), None)
 
     def maps(self, image:torch.Tensor, instances:torch.Tensor|None=None)->dict:
-        "The only reading there is, under both names."
-        logits = self(image, instances).logits
-        return dict(mean=logits, logits=logits)
+        "The only reading there is, under every name."
+        return dict.fromkeys(('mean', 'logits', 'named'), self(image, instances).logits)
 
 # %% ../nbs/19_methods.ipynb #19-020
 METHODS['CLIP patches'] = BASELINE | dict(training_free='patches')
