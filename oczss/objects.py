@@ -16,6 +16,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.cluster import contingency_matrix
+from torch.nn import functional as F
 from .config import preset
 from .core import IGNORE, seed_everything, to_picture
 from .experiments import slug
@@ -92,7 +93,7 @@ def draw_regions(
     paint[borders(labels)] = 1
     ax.imshow(paint, interpolation='nearest')
     for label in np.unique(labels[labels != IGNORE]) if names is not None else ():
-        if (labels == label).mean() < .01: continue # too small to be written on
+        if (labels == label).mean() < .02: continue # too small to be written on
         y, x = innermost(labels == label)
         ax.text(x, y, names[label], fontsize=6, ha='center', va='center',
                 bbox=dict(fc='white', ec='none', alpha=.75, pad=.6))
@@ -116,9 +117,9 @@ def at_pixels(
 )->torch.Tensor: # (b H W), of the same type
     "Patches as large as they are in the image."
     grid = cells.unflatten(-1, (h, -1)) # b h w
-    return torch.nn.functional.interpolate(grid[:, None].double(), size, mode='nearest-exact')[:, 0].to(cells.dtype)
+    return F.interpolate(grid[:, None].double(), size, mode='nearest-exact')[:, 0].to(cells.dtype)
 
-# %% ../nbs/33_objects.ipynb #33-024
+# %% ../nbs/33_objects.ipynb #33-025
 class Round(NamedTuple):
     "One round of refinement, of a batch of images."
     looks: torch.Tensor   # (b m n) attention of objects to patches, one in sum over patches; mean over heads
@@ -139,7 +140,7 @@ def trace(
     cells:torch.Tensor|None=None, # (b n) or (b h w); None: from the model's source
 )->Trace:
     "Cells, and attention, objects and patches of every round, as the model computes them (ours)."
-    if getattr(model, 'refine', None) is None: raise ValueError('this model has no refinement: there is nothing to trace')
+    if getattr(model, 'refine', None) is None: raise ValueError('this model has no refinement to be traced')
     if cells is None and model.cells is not None: cells = model.cells(image)
     calls = []
     keep = lambda stage, given, result: calls.append((stage.attend(*given)[0].mean(1), result))
@@ -151,23 +152,24 @@ def trace(
               for (looks, objects), (hears, patches) in zip(calls[::2], calls[1::2])]
     return Trace(cells, encoded.patches, rounds)
 
-# %% ../nbs/33_objects.ipynb #33-028
+# %% ../nbs/33_objects.ipynb #33-029
 def draw_attention(
     ax, # matplotlib axes
-    looks:torch.Tensor, # (h w) attention of one object, one in sum
+    looks, # (h w) attention of one object, one in sum; array or tensor
     cell:np.ndarray|None=None, # bool (h w), to be outlined
     most:float=6., # multiple of even attention at the end of the scale
     title:str='',
 ):
     "Attention to patches as a multiple of even attention; returns matplotlib's image, for a colour bar."
-    drawn = ax.imshow(looks*looks.numel(), cmap='cividis', vmin=0, vmax=most)
+    looks = np.asarray(looks)
+    drawn = ax.imshow(looks*looks.size, cmap='cividis', vmin=0, vmax=most)
     if cell is not None and 0 < cell.sum() < cell.size:
         ax.contour(cell, levels=[.5], colors='white', linewidths=1.2)
     ax.set_title(title, fontsize=8)
     ax.axis('off')
     return drawn
 
-# %% ../nbs/33_objects.ipynb #33-043
+# %% ../nbs/33_objects.ipynb #33-046
 def image_ious(
     labels:np.ndarray, # (H W) predicted classes
     target:np.ndarray, # (H W) true classes, or IGNORE
