@@ -165,7 +165,7 @@ def read_names(
     "Class names as a person types them."
     return list(check_names([name.strip() for name in words.split(',') if name.strip()]))
 
-# %% ../nbs/34_explore.ipynb #34-031
+# %% ../nbs/34_explore.ipynb #34-032
 def import_gradio():
     "gradio, or a sentence."
     try: import gradio
