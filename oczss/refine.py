@@ -76,11 +76,15 @@ class ObjectStage(Stage):
         a = (self.scale * q @ k.mT + prior).softmax(-1) # b heads m n, over patches
         return self.update(objects, self.out(join_heads(a @ v)))
 
-    def forward(self, objects:torch.Tensor, patches:torch.Tensor, h:int, prior=0.): # as `literal`
-        "The same function, with key and value projections folded into the few objects."
+    def attend(self, objects:torch.Tensor, patches:torch.Tensor, h:int, prior=0.): # as `literal`
+        "Attention of objects to patches (b heads m n), one in sum over patches; and the normed grid (b d h w)."
         grid = rearrange(self.norm_y(patches), 'b (h w) d -> b d h w', h=h)
         q = split_heads(self.query(self.norm_x(objects)), self.heads)
-        a = (self.key.dot(self.scale * q, grid) + prior).softmax(-1) # b heads m n
+        return (self.key.dot(self.scale * q, grid) + prior).softmax(-1), grid
+
+    def forward(self, objects:torch.Tensor, patches:torch.Tensor, h:int, prior=0.): # as `literal`
+        "The same function, with key and value projections folded into the few objects."
+        a, grid = self.attend(objects, patches, h, prior)
         return self.update(objects, self.out(join_heads(self.value.mix(a, grid))))
 
 # %% ../nbs/11_refine.ipynb #11-013
@@ -121,11 +125,15 @@ class PatchStage(Stage):
         a = (self.scale * k @ q.mT + prior).softmax(2) # b heads m n, over objects
         return self.update(patches, self.out(join_heads(a.mT @ v)))
 
-    def forward(self, patches:torch.Tensor, objects:torch.Tensor, h:int, prior=0.): # as `literal`
-        "The same function, with queries, output projection and the GRU's input half folded into the few objects."
+    def attend(self, patches:torch.Tensor, objects:torch.Tensor, h:int, prior=0.): # as `literal`
+        "Attention of patches to objects (b heads m n), one in sum over objects; and the objects' values."
         grid = rearrange(self.norm_x(patches), 'b (h w) d -> b d h w', h=h)
         k, v = self.keys_values(objects)
-        a = (self.query.dot(self.scale * k, grid) + prior).softmax(2) # b heads m n, over objects
+        return (self.query.dot(self.scale * k, grid) + prior).softmax(2), v
+
+    def forward(self, patches:torch.Tensor, objects:torch.Tensor, h:int, prior=0.): # as `literal`
+        "The same function, with queries, output projection and the GRU's input half folded into the few objects."
+        a, v = self.attend(patches, objects, h, prior)
         out = rearrange(self.out.weight, 'd (heads e) -> heads e d', heads=self.heads)
         of_objects = F.linear(v @ out, self.gru.weight_ih) # b heads m 3d
         of_bias = F.linear(self.out.bias, self.gru.weight_ih, self.gru.bias_ih) # 3d
