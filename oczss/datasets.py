@@ -385,10 +385,11 @@ def write_list(
     root:str|Path,   # the data set's folder
     part:str,        # name of the list
     names:list[str], # stems, in order
+    folder:str='ImageSets/Segmentation', # where lists are kept, in root
 ):
     "The list of a part in VOC's layout (ours)."
     text = ''.join(f'{_plain(name, "a sample")}\n' for name in names)
-    with atomic(Path(root)/'ImageSets/Segmentation'/f'{_plain(part, "a part")}.txt') as draft:
+    with atomic(Path(root)/folder/f'{_plain(part, "a part")}.txt') as draft:
         draft.write_text(text, encoding='utf-8')
 
 # %% ../nbs/04_datasets.ipynb #04-064
