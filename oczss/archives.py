@@ -126,7 +126,8 @@ class _Member:
     open: Callable  # gives a file of bytes
 
 def _of_tar(archive, info):
-    kind = 'file' if info.isfile() else 'folder' if info.isdir() else 'link' if info.issym() or info.islnk() else 'device'
+    link = info.issym() or info.islnk()
+    kind = 'file' if info.isfile() else 'folder' if info.isdir() else 'link' if link else 'device'
     return _Member(info.name, info.size, kind, partial(archive.extractfile, info))
 
 def _of_zip(archive, info):
@@ -365,6 +366,19 @@ def context_mask(
     for piece in pieces: ids[rle_mask(piece['segmentation'])] = piece['category_id']
     return context_labels(ids)
 
+def _read_merged(path):
+    "The images of train and val by id, and the segmentations of each"
+    if not path.is_file(): raise FileNotFoundError(f'there is no {path}: `oczss data get "context A"` downloads it')
+    try:
+        found = json.loads(path.read_text(encoding='utf-8'))
+        images = {image['image_id']: image for image in found['images'] if image['phase'] in ('train', 'val')}
+        pieces = {}
+        for piece in found['annos_segmentation']: pieces.setdefault(piece['image_id'], []).append(piece)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f'{path} is not what it should be: delete it and get it again') from None
+    return images, pieces
+
+# %% ../nbs/32_archives.ipynb #32-053
 @CONVERSIONS.register('context A')
 @CONVERSIONS.register('context B')
 def convert_context(
@@ -384,19 +398,7 @@ def convert_context(
     sizes = ', '.join(f'{part} {len(names):,}' for part, names in parts.items())
     return f'{written:,} of {len(masks):,} masks written, the others were there; images: {sizes}'
 
-def _read_merged(path):
-    "The images of train and val by id, and the segmentations of each"
-    if not path.is_file(): raise FileNotFoundError(f'there is no {path}: `oczss data get "context A"` downloads it')
-    try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-        images = {image['image_id']: image for image in found['images'] if image['phase'] in ('train', 'val')}
-        pieces = {}
-        for piece in found['annos_segmentation']: pieces.setdefault(piece['image_id'], []).append(piece)
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f'{path} is not what it should be: delete it and get it again') from None
-    return images, pieces
-
-# %% ../nbs/32_archives.ipynb #32-056
+# %% ../nbs/32_archives.ipynb #32-057
 def label_order(
     counts:np.ndarray, # (256) how often each stored label occurs, in some hundred files or more
 )->str: # 'published', 'renumbered', 'both' or 'unclear'
@@ -416,7 +418,7 @@ def published_labels(
         raise ValueError(f'labels up to {labels[labels != IGNORE].max()} are not renumbered ones, which end at 170')
     return np.array(used + [IGNORE]*(256 - len(used)), np.uint8)[labels]
 
-# %% ../nbs/32_archives.ipynb #32-058
+# %% ../nbs/32_archives.ipynb #32-059
 def _orders(root):
     "Label order of evenly chosen masks of both parts of COCO-Stuff, those that can be read"
     counts = np.zeros(256, np.int64)
@@ -437,7 +439,8 @@ def convert_stuff(
     "Write masks as published where there are only renumbered ones; ValueError if masks have the other order (ours)."
     root, masks = Path(root), {}
     if (order := _orders(root)) in ('renumbered', 'both'):
-        raise ValueError(f'labels in {root}/annotations are {order}, and would be read by the wrong table: {_OTHER_ORDER}')
+        found = dict(renumbered='are renumbered', both='have both orders')[order]
+        raise ValueError(f'labels in {root}/annotations {found}, and would be read by the wrong table: {_OTHER_ORDER}')
     for layout in DATASETS['coco_stuff'].layout.values():
         for path in sorted((root/layout.masks[0]).glob(f'*{_RENUMBERED}.png')):
             labels = lambda path=path: published_labels(open_mask(path).numpy())
@@ -446,7 +449,7 @@ def convert_stuff(
     written = _write_masks(masks, 'masks of COCO-Stuff', progress)
     return f'{written:,} of {len(masks):,} masks written from renumbered ones, the others were there'
 
-# %% ../nbs/32_archives.ipynb #32-063
+# %% ../nbs/32_archives.ipynb #32-064
 def convert(
     name:str,                 # a key of DATASETS
     root:str|Path|None=None,  # the data set's folder; None: where its specification says
@@ -459,7 +462,7 @@ def convert(
     if name not in CONVERSIONS: return f'{name} is read as it is: there is nothing to convert'
     return CONVERSIONS[name](root, progress)
 
-# %% ../nbs/32_archives.ipynb #32-069
+# %% ../nbs/32_archives.ipynb #32-070
 @dataclass
 class _Found:
     "What there is of a part"
@@ -484,7 +487,7 @@ def _find(root, part, layout):
     names = sorted(images) if layout.lists is None else read_list(root/layout.lists/f'{part}.txt')
     return _Found(names, images, masks, _files(root, [layout.instances], ('.png',)) if layout.instances else {})
 
-# %% ../nbs/32_archives.ipynb #32-071
+# %% ../nbs/32_archives.ipynb #32-072
 class _Opened(Dataset):
     "Samples as what is wrong with them, '' if nothing is, and how often each stored label occurs"
     def __init__(self, found, names): self.found, self.names = found, names
@@ -514,7 +517,7 @@ def _open_all(found, most, workers, progress, part):
     read = list(tqdm(loader, desc=f'check {part}', disable=not progress))
     return names, [fault for fault, _ in read], np.array([counts for _, counts in read]).reshape(-1, 256)
 
-# %% ../nbs/32_archives.ipynb #32-073
+# %% ../nbs/32_archives.ipynb #32-074
 class _Report(list):
     "Lines of the table, and how to get and convert this data set"
     def __init__(self, spec):
@@ -541,13 +544,14 @@ def _check_archives(report, root, archives):
         report.say('', archive.name, f'{count - len(gone):,} of {count:,} files{first}', 'missing' if gone else 'ok',
                    report.get if gone else '')
 
-# %% ../nbs/32_archives.ipynb #32-074
+# %% ../nbs/32_archives.ipynb #32-075
 def _check_names(report, spec, part, found, layout):
     "The list, its length, and whether every name has its files"
     expected, n = (spec.counts or {}).get(part), len(found.names)
     right = expected in (None, n)
-    report.say(part, 'list' if layout.lists else 'folder', f'{n:,} names' + ('' if right else f', published {expected:,}'),
-               'ok' if right else 'wrong', '' if right else report.convert)
+    published = '' if right else f', published {expected:,}'
+    report.say(part, 'list' if layout.lists else 'folder', f'{n:,} names{published}', 'ok' if right else 'wrong',
+               '' if right else report.convert)
     report.each(part, 'images', found.names, found.images, report.get)
     report.each(part, 'masks', found.names, found.masks, report.convert)
     if found.objects:
@@ -561,20 +565,22 @@ def _check_files(report, part, found, names, faults):
     report.say(part, 'files', read + (f'; first fault: {bad[0]}' if bad else ''), 'corrupt' if bad else 'ok',
                f'delete what is damaged, then {report.get}' if bad else '')
 
-# %% ../nbs/32_archives.ipynb #32-076
+# %% ../nbs/32_archives.ipynb #32-077
 def _check_labels(report, spec, part, names, counts):
     "Which classes occur, whether other labels do, and signs of another order"
     table, k, total = spec.table.numpy(), len(spec.classes), counts.sum(0)
     if spec.labels == 'coco_stuff' and (order := label_order(total)) != 'published':
-        report.say(part, 'label order', order, 'note' if order == 'unclear' else 'wrong', '' if order == 'unclear' else _OTHER_ORDER)
+        state, todo = ('note', '') if order == 'unclear' else ('wrong', _OTHER_ORDER)
+        report.say(part, 'label order', order, state, todo)
     outside = (total > 0) & (table < 0)
     if outside.any():
         first = names[int(np.flatnonzero(counts[:, outside].sum(1))[0])]
         report.say(part, 'labels', f'{np.flatnonzero(outside).tolist()[:8]} are outside the list of {k} classes, '
                    f'first in {first}', 'wrong', 'check the class list, and how labels are stored')
     used = total[(table >= 0) & (table != IGNORE)]
-    report.say(part, 'classes', f'{(used > 0).sum()} of {k} occur, {used.sum()/max(1, total.sum()):.0%} of pixels '
-               'have one', 'ok' if used.any() else 'wrong', '' if used.any() else 'no pixel has a class: check the masks')
+    share, none = used.sum()/max(1, total.sum()), '' if used.any() else 'no pixel has a class: check the masks'
+    report.say(part, 'classes', f'{(used > 0).sum()} of {k} occur, {share:.0%} of pixels have one',
+               'wrong' if none else 'ok', none)
     if spec.labels == 'from 1' and used.any() and not used[-1] and (used[:-1] > 0).all() and total[0]:
         report.say(part, 'label order', f'{k} never occurs, and 0 does', 'note',
                    "if 0 is a class here, labels count 'from 0', and every class bears its neighbour's name")
@@ -589,7 +595,7 @@ def histogram(
     own = counts[:, stored]
     return pd.DataFrame(dict(name=spec.classes, pixels=own.sum(0)/max(1, own.sum()), images=(own > 0).sum(0)))
 
-# %% ../nbs/32_archives.ipynb #32-078
+# %% ../nbs/32_archives.ipynb #32-079
 def _check_overlap(report, spec, found):
     "Whether an image is both trained and tested on"
     if spec.train == spec.test:
@@ -611,7 +617,7 @@ def _check_ade(report, spec, root):
     report.say('', 'class names', f'as in {path.name}' if same else f'{len(names)} names there; {", ".join(wrong[:3])}',
                'ok' if same else 'wrong', '' if same else 'correct the class list')
 
-# %% ../nbs/32_archives.ipynb #32-079
+# %% ../nbs/32_archives.ipynb #32-080
 def check(
     spec:DataSpec,           # a published data set, or `folder_spec` of your own
     root:str|Path,           # its folder
