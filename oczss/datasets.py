@@ -159,7 +159,8 @@ for _name in WORLDS:
 
 # %% ../nbs/04_datasets.ipynb #04-026
 def _pascal(path): # the present host, and the one that older scripts name
-    return tuple(f'{host}/pascal/VOC/{path}' for host in ('https://thor.robots.ox.ac.uk', 'http://host.robots.ox.ac.uk'))
+    hosts = 'https://thor.robots.ox.ac.uk', 'http://host.robots.ox.ac.uk'
+    return tuple(f'{host}/pascal/VOC/{path}' for host in hosts)
 
 _voc = Archive((*_pascal('voc2012/VOCtrainval_11-May-2012.tar'),
                 'https://pjreddie.com/media/files/VOCtrainval_11-May-2012.tar'),
