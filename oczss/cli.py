@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'COMMANDS', 'settings', 'check_numbers', 'why', 'check_folder', 'check_file', 'find_data', 'last_workbook',
-           'find_model', 'read_text', 'segment', 'places', 'evaluate', 'train', 'run', 'write', 'workbook',
-           'demo_models', 'demo', 'parser', 'main']
+           'find_model', 'read_text', 'segment', 'places', 'evaluate', 'train', 'run', 'data', 'write', 'workbook',
+           'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #29-003
 import argparse
@@ -34,7 +34,7 @@ def settings(
 # %% ../nbs/29_cli.ipynb #29-009
 LIMITS = dict(every=(1, None), until=(1, None), accumulate=(1, None), # option to least and most
               seed=(0, 2**32 - 1), seeds=(1, None),
-              workers=(0, 256), jobs=(1, 256), port=(1, 65535))
+              workers=(0, 256), jobs=(1, 256))
 
 def check_numbers(
     args, # the options of any command
@@ -345,7 +345,36 @@ def run(args):
     for target in e.targets_of(experiment, results.data.iloc[0]):
         print(f'\nmeasured on {target}\n{e.table(results, target, "mIoU").to_string()}')
 
-# %% ../nbs/29_cli.ipynb #29-029
+# %% ../nbs/29_cli.ipynb #29-030
+_OF_CHECK = 'part', 'all', 'classwise', 'classes', 'unseen', 'images', 'masks'
+
+def data(args):
+    "Get, convert or check a data set."
+    from oczss import archives
+    if args.step == 'check': return _check(args)
+    if given := [option for option in _OF_CHECK if getattr(args, option)]:
+        raise ValueError(f'--{given[0]} is for `oczss data check`, not for {args.step}')
+    if args.data not in archives.published():
+        raise ValueError(f'{args.data!r} is none of the published data sets: {", ".join(archives.published())}')
+    done = getattr(archives, args.step)(args.data, args.root, progress=not args.quiet)
+    print(done if isinstance(done, str) else '\n'.join(done))
+
+def _check(args):
+    "Print the table of a check, and ValueError if something is wrong"
+    from oczss.archives import check
+    spec, root = find_data(args)
+    parts = (args.part,) if args.part else ()
+    table, classes = check(spec, root, parts, None if args.all else 1000, args.workers, progress=not args.quiet)
+    for row in table.itertuples():
+        todo = f': {row.todo}' if row.todo else ''
+        print(f'{row.state:8}{row.part:10}{row.what}: {row.found}{todo}')
+    for part, found in classes.items() if args.classwise else ():
+        print(f'\n{part}, share of pixels and number of images')
+        for row in found.itertuples(): print(f'{row.pixels:7.2%}{row.images:8}  {row.name}')
+    wrong = int((~table.state.isin(['ok', 'note'])).sum())
+    if wrong: raise ValueError(f'{spec.name} in {root} is not in order: {wrong} of {len(table)} lines above are not ok')
+
+# %% ../nbs/29_cli.ipynb #29-031
 def write(args):
     "Write a world of the embedded benchmark."
     from oczss.datasets import write_world
@@ -361,34 +390,6 @@ def workbook(args):
     from oczss.benchmark import workbook
     check_folder(args.out)
     workbook(args.out)
-
-# %% ../nbs/29_cli.ipynb #29-031
-def demo_models(
-    args, # as for `find_model`
-)->dict: # name to Segmenter, the trained one first
-    "The models of the page in a browser."
-    from oczss.config import preset, variant
-    from oczss.methods import METHODS, TrainingFree
-    free, found = METHODS['object prompts name cells'], {}
-    if args.checkpoint or args.system or not args.training_free and _any_workbook():
-        model = find_model(args)
-        found[Path(args.checkpoint or last_workbook()).stem] = model
-        cfg = variant(model.cfg, cells='ssl', **free)
-    else: cfg = preset(args.preset or 'toy', **free | settings(args.set))
-    return found | {'training-free': TrainingFree(cfg).to(_device(args.device)).eval()}
-
-def _any_workbook():
-    "Whether `oczss workbook` has trained a model here"
-    try: return bool(last_workbook())
-    except FileNotFoundError: return False
-
-def demo(args):
-    "Serve a page where a person drops a picture and types names."
-    from oczss.explore import demo_page, import_gradio, serve
-    import_gradio() # says what is missing before models are read
-    models = demo_models(args)
-    classes = next(iter(models.values())).split.classes
-    serve(demo_page(models, ', '.join(classes[:4])), args.port, not args.no_browser)
 
 # %% ../nbs/29_cli.ipynb #29-033
 def _model_options(c):
@@ -473,6 +474,17 @@ def _run_options(c):
     c.add_argument('--dry-run', action='store_true', help='only list what there is to do')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
+def _archive_options(c):
+    c.add_argument('step', choices=('get', 'convert', 'check'),
+                   help='download and unpack; write what its files lack; say what is right, missing or corrupt')
+    c.add_argument('data', help="a data set's name; to be checked, also a folder of your own")
+    c.add_argument('--part', help='check only this list of images')
+    c.add_argument('--all', action='store_true', help='check every file (default: at most 1000 of each part)')
+    c.add_argument('--classwise', action='store_true', help='print how often each class occurs')
+    c.add_argument('--workers', type=int, default=0, help='processes that open files (%(default)s)')
+    c.add_argument('--use', metavar='FILE', help='a Python file that registers something of your own')
+    c.add_argument('--quiet', action='store_true', help='no progress bars')
+
 def _write_options(c):
     c.add_argument('world', help='things, scenes or shifted')
     c.add_argument('root', help='folder to write to; what is complete there is left alone')
@@ -484,10 +496,6 @@ def _workbook_options(c):
     c.add_argument('--out', default='runs',
                    help='folder for everything (%(default)s); started again, it goes on where it stopped')
 
-def _demo_options(c):
-    c.add_argument('--port', type=int, default=7860, help='where the page is served on this computer (%(default)s)')
-    c.add_argument('--no-browser', action='store_true', help='only print the address')
-
 # %% ../nbs/29_cli.ipynb #29-036
 COMMANDS = ( # function, options, what it does, an example
     (segment, (_segment_options, _model_options, _common_options),
@@ -496,14 +504,14 @@ COMMANDS = ( # function, options, what it does, an example
      'measure a checkpoint on a data set', 'voc12 --checkpoint otseg_voc12.pth'),
     (train, (_train_options, _data_options, _common_options),
      'train a model, or go on where training stopped', 'voc12 --out runs/voc12.pt --precision bf16'),
+    (data, (_archive_options, _data_options),
+     'get, convert or check a data set', 'get voc12'),
     (run, (_run_options, _common_options),
      'compute what is missing of an experiment, and print its table', 'components --data things --seeds 5'),
     (write, (_write_options,),
      'write a world of the embedded benchmark as image and mask files', 'things runs/worlds/things'),
     (workbook, (_workbook_options,),
-     'data, training, evaluation, table and figures in one go', '--out runs'),
-    (demo, (_demo_options, _model_options, _common_options),
-     'a page in the browser: drop a picture, type names, see cells, maps and labels', '--checkpoint runs/voc12.pt'))
+     'data, training, evaluation, table and figures in one go', '--out runs'))
 
 def parser():
     "All commands and options."
@@ -537,7 +545,7 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        again = ': the same command goes on from there' if args.do in (train, run, write, workbook) else ''
+        again = ': the same command goes on from there' if args.do in (train, data, run, write, workbook) else ''
         print(f'\noczss: stopped{again}', file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .core import colour_mask, overlay
 from .protocol import SegmentationMetrics, Split
 from .images import CLIP_STATS, atomic, resize_scale, save_mask
-from .datasets import collate
+from .datasets import collate, in_a_sentence
 
 # %% ../nbs/16_evaluate.ipynb #16-006
 def window_starts(
@@ -241,7 +241,7 @@ def _process():
 def _confusions(model, loader, split, device, progress, **options):
     "A confusion matrix for each reading, over this process's images"
     metrics = {}
-    for batch in tqdm(loader, desc=split.name, disable=not progress):
+    for batch in tqdm(in_a_sentence(loader), desc=split.name, total=len(loader), disable=not progress):
         instances = batch['instances'].to(device) if 'instances' in batch else None
         found = predict_labels(model, batch['image'].to(device), split, instances=instances, **options)
         target = batch['target'].to(device)
