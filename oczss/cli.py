@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIMITS', 'COMMANDS', 'settings', 'check_numbers', 'why', 'check_folder', 'check_file', 'find_data', 'last_workbook',
            'find_model', 'read_text', 'segment', 'places', 'evaluate', 'train', 'run', 'data', 'write', 'workbook',
-           'parser', 'main']
+           'demo_models', 'demo', 'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #29-003
 import argparse
@@ -34,7 +34,7 @@ def settings(
 # %% ../nbs/29_cli.ipynb #29-009
 LIMITS = dict(every=(1, None), until=(1, None), accumulate=(1, None), # option to least and most
               seed=(0, 2**32 - 1), seeds=(1, None),
-              workers=(0, 256), jobs=(1, 256))
+              workers=(0, 256), jobs=(1, 256), port=(1, 65535))
 
 def check_numbers(
     args, # the options of any command
@@ -392,6 +392,34 @@ def workbook(args):
     workbook(args.out)
 
 # %% ../nbs/29_cli.ipynb #29-033
+def demo_models(
+    args, # as for `find_model`
+)->dict: # name to Segmenter, the trained one first
+    "The models of the page in a browser."
+    from oczss.config import preset, variant
+    from oczss.methods import METHODS, TrainingFree
+    free, found = METHODS['object prompts name cells'], {}
+    if args.checkpoint or args.system or not args.training_free and _any_workbook():
+        model = find_model(args)
+        found[Path(args.checkpoint or last_workbook()).stem] = model
+        cfg = variant(model.cfg, cells='ssl', **free)
+    else: cfg = preset(args.preset or 'toy', **free | settings(args.set))
+    return found | {'training-free': TrainingFree(cfg).to(_device(args.device)).eval()}
+
+def _any_workbook():
+    "Whether `oczss workbook` has trained a model here"
+    try: return bool(last_workbook())
+    except FileNotFoundError: return False
+
+def demo(args):
+    "Serve a page where a person drops a picture and types names."
+    from oczss.explore import demo_page, import_gradio, serve
+    import_gradio() # says what is missing before models are read
+    models = demo_models(args)
+    classes = next(iter(models.values())).split.classes
+    serve(demo_page(models, ', '.join(classes[:4])), args.port, not args.no_browser)
+
+# %% ../nbs/29_cli.ipynb #29-035
 def _model_options(c):
     c.add_argument('--checkpoint', metavar='FILE',
                    help="ours (.pt), or OTSeg's or ZegCLIP's (.pth); default: what `oczss workbook` trained")
@@ -421,7 +449,7 @@ def _common_options(c):
     c.add_argument('--workers', type=int, default=0, help='processes that load images (%(default)s)')
     c.add_argument('--quiet', action='store_true', help='no progress')
 
-# %% ../nbs/29_cli.ipynb #29-034
+# %% ../nbs/29_cli.ipynb #29-036
 def _segment_options(c):
     c.add_argument('images', nargs='+', help='picture files, of any size and format')
     c.add_argument('--classes', nargs='+', required=True, metavar='NAME',
@@ -454,7 +482,7 @@ def _train_options(c):
                    help='portions that a batch is computed in, where memory is short (%(default)s)')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
-# %% ../nbs/29_cli.ipynb #29-035
+# %% ../nbs/29_cli.ipynb #29-037
 def _run_options(c):
     c.add_argument('experiment',
                    help='inductive, transductive, cross, annotation, components, sources, or one of your own (--use)')
@@ -496,7 +524,11 @@ def _workbook_options(c):
     c.add_argument('--out', default='runs',
                    help='folder for everything (%(default)s); started again, it goes on where it stopped')
 
-# %% ../nbs/29_cli.ipynb #29-036
+def _demo_options(c):
+    c.add_argument('--port', type=int, default=7860, help='where the page is served on this computer (%(default)s)')
+    c.add_argument('--no-browser', action='store_true', help='only print the address')
+
+# %% ../nbs/29_cli.ipynb #29-038
 COMMANDS = ( # function, options, what it does, an example
     (segment, (_segment_options, _model_options, _common_options),
      'segment pictures into classes of your choice', 'photo.jpg --classes cat sofa "potted plant"'),
@@ -511,7 +543,9 @@ COMMANDS = ( # function, options, what it does, an example
     (write, (_write_options,),
      'write a world of the embedded benchmark as image and mask files', 'things runs/worlds/things'),
     (workbook, (_workbook_options,),
-     'data, training, evaluation, table and figures in one go', '--out runs'))
+     'data, training, evaluation, table and figures in one go', '--out runs'),
+    (demo, (_demo_options, _model_options, _common_options),
+     'a page in the browser: drop a picture, type names, see cells, maps and labels', '--checkpoint runs/voc12.pt'))
 
 def parser():
     "All commands and options."
@@ -526,7 +560,7 @@ def parser():
         for add in options: add(c)
     return top
 
-# %% ../nbs/29_cli.ipynb #29-038
+# %% ../nbs/29_cli.ipynb #29-040
 def main(
     argv:list|None=None, # words after `oczss`; None: those of the command line
 )->int: # exit code: 0 done, 1 nobody reads the output, 2 wrong input, 130 stopped
@@ -558,7 +592,7 @@ def main(
     finally: _forget(args)
     return 0
 
-# %% ../nbs/29_cli.ipynb #29-039
+# %% ../nbs/29_cli.ipynb #29-041
 def _forget(args):
     "Take a folder of somebody's own out of the registry again."
     if hasattr(args, 'own'):
