@@ -304,11 +304,22 @@ def stop(process):
     "End a page with everything it started."
     if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
 
+SOLUTION = re.compile(r'<details><summary>Solution</summary>.*?```python\n(.*?)```', re.S)
+
+def solve(page):
+    "Put the folded solutions of a page's exercises where they stand as cells, to be run like the others."
+    notebook = headers.load(page)
+    for i, cell in reversed(list(enumerate(notebook['cells']))):
+        for code in SOLUTION.findall(readme.text_of(cell['source'])) if cell['cell_type'] == 'markdown' else ():
+            new = dict(cell_type='code', id=f'solution-{i}', metadata={}, execution_count=None, outputs=[], source=code)
+            notebook['cells'].insert(i + 1, new)
+    headers.save(page, notebook)
+
 def run_page(page, limit):
-    "Run one page in a fresh copy and a process of its own, as nbdev_test does."
+    "Run one page, its solutions too, in a fresh copy and a process of its own, as nbdev_test does."
     start = perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        copy(Path(folder))
+        solve(copy(Path(folder))/'nbs'/page)
         process = subprocess.Popen(
             [sys.executable, '-c', PAGE, f'nbs/{page}'], cwd=folder, env=environment(Path(folder)), text=True,
             errors='replace', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
