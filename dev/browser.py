@@ -15,7 +15,7 @@ import headers
 
 PAGES = ('shapes', 'voronoi', 'sinkhorn') # run here: quick, with figures, without cells that take long
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
-TOKEN, LIMIT = 'oczss', 240 # of the server, which listens to this machine alone; seconds a page may take
+TOKEN, LIMIT = 'oczss', 300 # of the server, which listens to this machine alone; seconds a page may take
 
 def executable():
     "The browser on this machine, or None."
@@ -23,7 +23,7 @@ def executable():
 
 def missing():
     "Why no browser can be driven here; None if one can."
-    if importlib.util.find_spec('playwright') is None: return "playwright is not installed (pip install -e '.[browser]')"
+    if importlib.util.find_spec('playwright') is None: return "no playwright (pip install -e '.[browser]')"
     if executable() is None: return f'none of {", ".join(BROWSERS)} is installed'
 
 @contextmanager
@@ -53,8 +53,10 @@ def lab(folder, env):
                 urlopen(f'{address}/api/status?token={TOKEN}', timeout=5).close()
                 break
             except OSError:
-                if server.poll() is None and monotonic() - start < 60: sleep(.5)
-                else: raise RuntimeError(f'JupyterLab did not start:\n{(folder/"jupyter.log").read_text()[-2000:]}') from None
+                if server.poll() is not None or monotonic() - start > 120:
+                    said = (folder/'jupyter.log').read_text()[-2000:]
+                    raise RuntimeError(f'JupyterLab did not start:\n{said}') from None
+                sleep(.5)
         yield address
     finally:
         server.terminate()
@@ -66,9 +68,11 @@ def saved(path):
     try: return [cell for cell in headers.load(path)['cells'] if cell['cell_type'] == 'code' and cell['source']]
     except json.JSONDecodeError: return None
 
-def figures(cells): return sum('image/' in kind for cell in cells for o in cell['outputs'] for kind in o.get('data', {}))
+def outputs(cells): return [output for cell in cells for output in cell['outputs']]
 
-def errors(cells): return [o['ename'] + ': ' + o['evalue'] for cell in cells for o in cell['outputs'] if o['output_type'] == 'error']
+def figures(cells): return sum('image/' in kind for output in outputs(cells) for kind in output.get('data', {}))
+
+def errors(cells): return [f'{o["ename"]}: {o["evalue"]}' for o in outputs(cells) if o['output_type'] == 'error']
 
 def run_all(tab, address, path):
     "Run a page from the menu, as a person would, and save it; what is wrong with what was saved."
@@ -88,8 +92,8 @@ def run_all(tab, address, path):
         if all(cell['execution_count'] for cell in cells) and figures(cells) >= before:
             order = [cell['execution_count'] for cell in cells]
             return [] if order == sorted(order) else [f'{path.name}: cells ran out of order']
-    waiting = sum(not cell['execution_count'] for cell in cells or [])
-    return [f'{path.name}: {waiting} cells were not run after {LIMIT} s, or of {before} figures only {figures(cells or [])} came']
+    waiting, came = sum(not cell['execution_count'] for cell in cells or []), figures(cells or [])
+    return [f'{path.name}: after {LIMIT} s {waiting} cells had not run, and of {before} figures {came} had come']
 
 def run(folder, env, names=PAGES):
     "Run pages in JupyterLab in a browser, in a copy of the repository; a list of complaints."

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from configparser import ConfigParser
 from pathlib import Path
 from time import perf_counter
 from zipfile import ZipFile
 import browser
+import docs
 import headers
 import readme
 
@@ -183,9 +183,7 @@ def described(folder):
 
 def version_alone(folder):
     "oczss/__init__.py holds the version alone"
-    config = ConfigParser(delimiters=['='])
-    config.read(ROOT/'settings.ini', encoding='utf-8')
-    wanted = f'__version__ = "{config["DEFAULT"]["version"]}"'
+    wanted = f'__version__ = "{readme.settings()["version"]}"'
     text = (ROOT/'oczss'/'__init__.py').read_text(encoding='utf-8').strip()
     return [] if text == wanted else [f'oczss/__init__.py is {text[:200]!r}, not {wanted!r}']
 
@@ -273,8 +271,14 @@ def in_browser(folder):
     if why: return print(f'       skipped: {why}') or []
     return browser.run(copy(folder), environment(folder))
 
+def site(folder):
+    "The site is built without a warning, and loads nothing from elsewhere"
+    why = docs.missing()
+    if why: return print(f'       skipped: {why}') or []
+    return docs.build(ROOT, folder/'site') + docs.faults(folder/'site')
+
 CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, headed, described, sizes,
-          no_machine_paths, packaged, in_browser)
+          no_machine_paths, packaged, site, in_browser)
 SHOWN = 20 # complaints of one check
 
 def report(good, label, seconds, details=()):

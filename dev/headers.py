@@ -1,4 +1,4 @@
-"Write the header of every page, and the three ways on the index, from dev/pages.ini, dev/times.csv and the pages themselves."
+"Write the header of every page and the ways on the index, from dev/pages.ini, dev/times.csv and the pages."
 import argparse
 import csv
 import json
@@ -93,9 +93,7 @@ import sys; sys.path.insert(0, '..')
 
 def header(root, page):
     "The header of a page, as markdown. ValueError where its time was never measured."
-    settings = ConfigParser(delimiters=['='])
-    settings.read(root/'settings.ini', encoding='utf-8')
-    url, branch, name = (settings['DEFAULT'][key] for key in ('git_url', 'branch', 'lib_name'))
+    url, branch, name = (readme.settings(root)[key] for key in ('git_url', 'branch', 'lib_name'))
     repository, measured, order, at = url.removeprefix('https://github.com/'), times(root), numbered(root), short(page)
     if at not in measured: raise ValueError(f'{page.name} has no time in dev/times.csv: run dev/check.py --times {at}')
     fields, i = table(root), order.index(page)
@@ -119,6 +117,20 @@ def overview(root):
         parts.append(f'**{head}**:{rest}.  \n' + ' · '.join(map(link, pages)))
     return '\n\n'.join([MARK, *parts])
 
+TITLE = re.compile(r'(# .*\n\n(?:>.*\n?)+)\n+(?=\S)') # heading and promise, where a cell goes on below them
+
+def titled(notebook):
+    "The place below a page's heading and promise, which get a cell of their own if they have none."
+    cells = notebook['cells']
+    at, source = next((i, text_of(cell['source'])) for i, cell in enumerate(cells)
+                      if cell['cell_type'] == 'markdown' and text_of(cell['source']).startswith('# '))
+    found = TITLE.match(source)
+    if found:
+        head, rest = found[1].rstrip('\n'), source[found.end():]
+        cells[at] = cells[at] | dict(source=head.splitlines(True))
+        cells.insert(at + 1, dict(cell_type='markdown', id='opening', metadata={}, source=rest.splitlines(True)))
+    return at + 1
+
 def put(notebook, text, place):
     "Put a generated cell where the last one is, or at `place`; whether that changed anything."
     cells = notebook['cells']
@@ -135,11 +147,9 @@ def update(root, write=True):
     changed = []
     for page in [*numbered(root), root/'nbs'/'index.ipynb']:
         notebook = load(page)
-        heads = [i for i, cell in enumerate(notebook['cells']) if text_of(cell['source']).startswith('# ')
-                 and cell['cell_type'] == 'markdown']
         index = page.stem == 'index'
         text = overview(root) if index else header(root, page)
-        if not put(notebook, text, heads[0] + 1 + index): continue # on the index below its first paragraphs
+        if not put(notebook, text, titled(notebook) + index): continue # on the index below its first paragraphs
         changed.append(page.name)
         if write: save(page, notebook)
     return changed

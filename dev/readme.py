@@ -2,6 +2,7 @@
 import base64
 import json
 import re
+from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -12,6 +13,12 @@ ANSI = re.compile(r'\x1b\[[0-9;]*m')
 def text_of(value):
     "A notebook's text: a string, or a list of its lines."
     return value if isinstance(value, str) else ''.join(value)
+
+def settings(root=ROOT):
+    "settings.ini, as nbdev reads it."
+    config = ConfigParser(delimiters=['='])
+    config.read(root/'settings.ini', encoding='utf-8')
+    return config['DEFAULT']
 
 def from_root(markdown):
     "Links as they are from the repository's root instead of nbs/."
