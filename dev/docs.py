@@ -33,6 +33,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; }       /* no line is cut 
 .cell_output img { max-width: 100%; height: auto; background: white; }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", math; }
 div.math { overflow-x: auto; }
+.cell_output table :is(td, th) { padding: .1em .6em; }
 details { margin: 1em 0; }
 '''
 
