@@ -15,7 +15,7 @@ import headers
 
 PAGES = ('shapes', 'voronoi', 'sinkhorn') # run here: quick, with figures, without cells that take long
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
-TOKEN, LIMIT = 'oczss', 300 # of the server, which listens to this machine alone; seconds a page may take
+TOKEN, LIMIT = 'oczss', 600 # of the server, which listens to this machine alone; seconds a page may take
 
 def executable():
     "The browser on this machine, or None."
@@ -79,8 +79,8 @@ def run_all(tab, address, path):
     cells, start = saved(path), monotonic()
     before = figures(cells)
     tab.goto(f'{address}/lab/workspaces/{path.stem}/tree/{path.name}?token={TOKEN}') # beside no other page
-    tab.locator('.jp-NotebookPanel .jp-Cell').first.wait_for(timeout=60000)
-    tab.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first.wait_for(timeout=60000)
+    tab.locator('.jp-NotebookPanel .jp-Cell').first.wait_for(timeout=1000*LIMIT)
+    tab.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first.wait_for(timeout=1000*LIMIT)
     tab.get_by_role('menuitem', name='Run', exact=True).click()
     tab.locator('.lm-Menu-itemLabel').get_by_text('Run All Cells', exact=True).click()
     while monotonic() - start < LIMIT:
