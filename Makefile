@@ -2,7 +2,7 @@
 # Another interpreter: make PYTHON=python3.12 workbook
 PYTHON ?= python3
 
-.PHONY: help workbook plots test lab readme export clean
+.PHONY: help workbook plots test lab readme export docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -10,6 +10,7 @@ help:
 	@echo "make plots     draw every figure of data/results again, into data/results/plots (or: make plots PLOTS=folder)"
 	@echo "make test      check notebooks, package and README, and run every page"
 	@echo "make lab       open the pages in JupyterLab"
+	@echo "make docs      write the pages as a plain site, into _docs/"
 	@echo "make export    after editing pages: clean them, write oczss/ and README.md"
 
 workbook: .venv/ready
@@ -32,6 +33,10 @@ export: .venv/ready
 	.venv/bin/nbdev_export
 	.venv/bin/python dev/readme.py
 
+docs: .venv/ready
+	.venv/bin/python -m pip install --quiet -e '.[docs]'
+	.venv/bin/python dev/docs.py
+
 # The stamp is written last: an install that was broken off is taken up again.
 .venv/ready: setup.py settings.ini
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "oczss needs Python 3.10 or newer, this is %s: make PYTHON=python3.12 ..." % sys.version.split()[0])'
@@ -41,4 +46,4 @@ export: .venv/ready
 	@touch .venv/ready
 
 clean:
-	rm -rf .venv oczss.egg-info build dist
+	rm -rf .venv oczss.egg-info build dist _docs

@@ -17,6 +17,8 @@ CLASSIFIERS = [
     'Programming Language :: Python :: 3.12',
     'Topic :: Scientific/Engineering :: Artificial Intelligence']
 
+EXTRAS = [key.removesuffix('_requirements') for key in cfg if key.endswith('_requirements')]
+
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
     long_description=(Path(__file__).parent/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
@@ -25,6 +27,6 @@ setup(
     packages=[cfg['lib_name']], python_requires=f'>={cfg["min_python"]}', zip_safe=False,
     package_data={cfg['lib_name']: ['assets/*.json', 'assets/*.safetensors']}, include_package_data=False,
     install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'demo', 'pretrain', 'slurm')},
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in EXTRAS},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f'{cfg["lib_name"]}={cfg["lib_name"]}._modidx:d']),
 )

@@ -10,20 +10,21 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from configparser import ConfigParser
 from pathlib import Path
 from time import perf_counter
 from zipfile import ZipFile
+import browser
+import docs
+import headers
 import readme
 
 ROOT = readme.ROOT
-SLOWEST = ('21_experiments', '17_model', '24_your_own_idea', '16_evaluate', '29_cli', '13_decoder', '18_train',
-           '25_full_size') # started first, so that no worker ends alone
 HANDWRITTEN = {'__main__.py'} # the only part of the package that no page exports
 IGNORED = {'.git', '.venv', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints'}
 WEIGHTS = {'.safetensors'} # files that may be larger than LARGEST
 LARGEST, ALL = 5, 50 # MB, of a file and of the repository
 WIDE, LONG = 120, 45 # characters in an exported line, lines in an exported cell: more is hard to read
+BARS = ('%|', 'it/s]', '"IProgress', 'HBox(children', 'FloatProgress(') # what progress bars leave behind
 CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]') # all but tab and line feed
 MACHINE = re.compile(r'/(?:root|work|home/\w+|Users/\w+)/[\w.]+|[A-Z]:\\\\Users')
 
@@ -66,6 +67,12 @@ def cells(page, kind='code'):
     "The cells of a page: (number, source, saved outputs)."
     for i, cell in enumerate(json.loads(page.read_text(encoding='utf-8'))['cells']):
         if cell['cell_type'] == kind: yield i, ''.join(cell['source']), cell.get('outputs', [])
+
+def texts(output):
+    "What a saved output says, in all its forms but pictures."
+    if output['output_type'] == 'stream': return [readme.text_of(output['text'])]
+    if output['output_type'] == 'error': return [readme.text_of(output['traceback'])]
+    return [readme.text_of(text) for kind, text in output['data'].items() if kind.startswith('text/')]
 
 def pages():
     "All pages, in their order."
@@ -145,22 +152,38 @@ def short(folder):
     return found
 
 def no_litter(folder):
-    "Pages hold no control characters and no progress bars"
+    "Pages hold no control characters and no progress bars, neither in cells nor in saved outputs"
     found = []
     for page in pages():
         for kind in ('code', 'markdown'):
             for i, source, outputs in cells(page, kind):
-                hits = CONTROL.findall(source)
-                if hits: found.append(f'{page.name}, cell {i}: control character {hits[0]!r}')
-                if '%|' in json.dumps([o for o in outputs if o['output_type'] == 'stream']):
-                    found.append(f'{page.name}, cell {i}: a progress bar was saved')
+                saved = [text for output in outputs for text in texts(output)]
+                for place, text in [('cell', source), *(('output of cell', text) for text in saved)]:
+                    hits = CONTROL.findall(text)
+                    if hits: found.append(f'{page.name}, {place} {i}: control character {hits[0]!r}')
+                if any(word in text for text in saved for word in BARS):
+                    found.append(f'{page.name}, output of cell {i}: a progress bar was saved')
+    return found
+
+def headed(folder):
+    "Every page has the header, and the index the ways, that dev/headers.py writes"
+    try: found = headers.update(ROOT, write=False)
+    except ValueError as error: return [str(error)]
+    return [f'{name}: dev/headers.py writes it differently' for name in found]
+
+def described(folder):
+    "Every figure has an alternative text (#| fig-alt: in its cell)"
+    found = []
+    for page in pages():
+        for i, source, outputs in cells(page):
+            if not any(kind.startswith('image/') for output in outputs for kind in output.get('data', {})): continue
+            text = readme.directives(source).get('fig-alt', '')
+            if len(text.split()) < 4: found.append(f'{page.name}, cell {i}: fig-alt is {text!r}, say what is to be seen')
     return found
 
 def version_alone(folder):
     "oczss/__init__.py holds the version alone"
-    config = ConfigParser(delimiters=['='])
-    config.read(ROOT/'settings.ini', encoding='utf-8')
-    wanted = f'__version__ = "{config["DEFAULT"]["version"]}"'
+    wanted = f'__version__ = "{readme.settings()["version"]}"'
     text = (ROOT/'oczss'/'__init__.py').read_text(encoding='utf-8').strip()
     return [] if text == wanted else [f'oczss/__init__.py is {text[:200]!r}, not {wanted!r}']
 
@@ -242,8 +265,20 @@ def packaged(folder):
                           text=True, timeout=300)
     return found + ([f'without the repository: {done.stderr[-2000:]}'] if done.returncode else [])
 
-CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, sizes, no_machine_paths,
-          packaged)
+def in_browser(folder):
+    "Pages run in JupyterLab, in a real browser"
+    why = browser.missing()
+    if why: return print(f'       skipped: {why}') or []
+    return browser.run(copy(folder), environment(folder))
+
+def site(folder):
+    "The site is built without a warning, and loads nothing from elsewhere"
+    why = docs.missing()
+    if why: return print(f'       skipped: {why}') or []
+    return docs.build(ROOT, folder/'site') + docs.faults(folder/'site')
+
+CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, headed, described, sizes,
+          no_machine_paths, packaged, site, in_browser)
 SHOWN = 20 # complaints of one check
 
 def report(good, label, seconds, details=()):
@@ -273,11 +308,22 @@ def stop(process):
     "End a page with everything it started."
     if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
 
+SOLUTION = re.compile(r'<details><summary>Solution</summary>.*?```python\n(.*?)```', re.S)
+
+def solve(page):
+    "Put the folded solutions of a page's exercises where they stand as cells, to be run like the others."
+    notebook = headers.load(page)
+    for i, cell in reversed(list(enumerate(notebook['cells']))):
+        for code in SOLUTION.findall(readme.text_of(cell['source'])) if cell['cell_type'] == 'markdown' else ():
+            new = dict(cell_type='code', id=f'solution-{i}', metadata={}, execution_count=None, outputs=[], source=code)
+            notebook['cells'].insert(i + 1, new)
+    headers.save(page, notebook)
+
 def run_page(page, limit):
-    "Run one page in a fresh copy and a process of its own, as nbdev_test does."
+    "Run one page, its solutions too, in a fresh copy and a process of its own, as nbdev_test does."
     start = perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        copy(Path(folder))
+        solve(copy(Path(folder))/'nbs'/page)
         process = subprocess.Popen(
             [sys.executable, '-c', PAGE, f'nbs/{page}'], cwd=folder, env=environment(Path(folder)), text=True,
             errors='replace', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -292,14 +338,14 @@ def run_page(page, limit):
     return good, perf_counter() - start, [] if good else tail.strip().splitlines()[-40:]
 
 def run_pages(names, workers, limit):
-    "Run pages side by side, the slowest first; returns whether each passed."
+    "Run pages side by side, the slowest first; returns (page, whether it passed, seconds) of each."
     wanted = [p for p in pages() if not names or any(word in p.name for word in names)]
-    place = lambda p: (SLOWEST.index(p.stem) if p.stem in SLOWEST else len(SLOWEST), -p.stat().st_size)
-    todo = [p.name for p in sorted(wanted, key=place)]
-    passed, start = [], perf_counter()
+    known = headers.times(ROOT)
+    todo = [p.name for p in sorted(wanted, key=lambda p: known.get(headers.short(p), limit), reverse=True)]
+    done, start = [], perf_counter()
     def one(page):
         good, seconds, tail = run_page(page, limit)
-        passed.append(report(good, f'{page} ({len(passed) + 1} of {len(todo)})', seconds, tail))
+        done.append((page, report(good, f'{page} ({len(done) + 1} of {len(todo)})', seconds, tail), seconds))
     with ThreadPoolExecutor(workers) as pool:
         try: list(pool.map(one, todo))
         except KeyboardInterrupt:
@@ -307,18 +353,22 @@ def run_pages(names, workers, limit):
             for process in list(RUNNING): stop(process)
             raise
     spent = perf_counter() - start
-    print(f'pages: {sum(passed)} of {len(todo)} run, {spent:.0f} s with {workers} workers', flush=True)
-    return passed
+    passed = sum(good for _, good, _ in done)
+    print(f'pages: {passed} of {len(todo)} run, {spent:.0f} s with {workers} workers', flush=True)
+    return done
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pages', nargs='*', help='run only pages whose names contain one of these, and no other check')
     parser.add_argument('--workers', type=int, default=2, help='pages run at a time, one core each (2)')
     parser.add_argument('--limit', type=int, default=300, help='seconds a page may take (300)')
+    parser.add_argument('--times', action='store_true', help='write the seconds of the pages run into dev/times.csv')
     args = parser.parse_args()
     results = [] if args.pages else [run_check(check) for check in CHECKS]
-    try: results += run_pages(args.pages, args.workers, args.limit)
+    try: done = run_pages(args.pages, args.workers, args.limit)
     except KeyboardInterrupt: sys.exit('stopped')
+    results += [good for _, good, _ in done]
+    if args.times: headers.write_times(ROOT, {headers.short(page): seconds for page, good, seconds in done if good})
     print(f'{sum(results)} passed, {len(results) - sum(results)} failed')
     sys.exit(not all(results))
 

@@ -1,0 +1,119 @@
+"Open JupyterLab as `make lab` does, run pages in a real browser from top to bottom, and look at what was saved."
+import argparse
+import importlib.util
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from urllib.request import urlopen
+import headers
+
+PAGES = ('shapes', 'voronoi', 'sinkhorn') # run here: quick, with figures, without cells that take long
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
+TOKEN, LIMIT = 'oczss', 600 # of the server, which listens to this machine alone; seconds a page may take
+
+def executable():
+    "The browser on this machine, or None."
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+def missing():
+    "Why no browser can be driven here; None if one can."
+    if importlib.util.find_spec('playwright') is None: return "no playwright (pip install -e '.[browser]')"
+    if executable() is None: return f'none of {", ".join(BROWSERS)} is installed'
+
+@contextmanager
+def chromium():
+    "A headless browser."
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=['--no-sandbox'])
+        try: yield browser
+        finally: browser.close()
+
+@contextmanager
+def lab(folder, env):
+    "JupyterLab on the pages of a copy of the repository; its address."
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    own = {f'JUPYTER_{kind}_DIR': str(folder/'jupyter'/kind) for kind in ('CONFIG', 'RUNTIME')}
+    command = [sys.executable, '-m', 'jupyter', 'lab', 'nbs', '--no-browser', '--allow-root', '--ip=127.0.0.1',
+               f'--port={port}', '--ServerApp.port_retries=0', f'--IdentityProvider.token={TOKEN}']
+    with (folder/'jupyter.log').open('w') as log:
+        server = subprocess.Popen(command, cwd=folder, env=env | own, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    address, start = f'http://127.0.0.1:{port}', monotonic()
+    try:
+        while True:
+            try:
+                urlopen(f'{address}/api/status?token={TOKEN}', timeout=5).close()
+                break
+            except OSError:
+                if server.poll() is not None or monotonic() - start > 120:
+                    said = (folder/'jupyter.log').read_text()[-2000:]
+                    raise RuntimeError(f'JupyterLab did not start:\n{said}') from None
+                sleep(.5)
+        yield address
+    finally:
+        server.terminate()
+        try: server.wait(20)
+        except subprocess.TimeoutExpired: server.kill()
+
+def saved(path):
+    "The code cells of a notebook on disk, None while it is being written."
+    try: return [cell for cell in headers.load(path)['cells'] if cell['cell_type'] == 'code' and cell['source']]
+    except json.JSONDecodeError: return None
+
+def outputs(cells): return [output for cell in cells for output in cell['outputs']]
+
+def figures(cells): return sum('image/' in kind for output in outputs(cells) for kind in output.get('data', {}))
+
+def errors(cells): return [f'{o["ename"]}: {o["evalue"]}' for o in outputs(cells) if o['output_type'] == 'error']
+
+def run_all(tab, address, path):
+    "Run a page from the menu, as a person would, and save it; what is wrong with what was saved."
+    cells, start = saved(path), monotonic()
+    before = figures(cells)
+    tab.goto(f'{address}/lab/workspaces/{path.stem}/tree/{path.name}?token={TOKEN}') # beside no other page
+    tab.locator('.jp-NotebookPanel .jp-Cell').first.wait_for(timeout=1000*LIMIT)
+    tab.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first.wait_for(timeout=1000*LIMIT)
+    tab.get_by_role('menuitem', name='Run', exact=True).click()
+    tab.locator('.lm-Menu-itemLabel').get_by_text('Run All Cells', exact=True).click()
+    while monotonic() - start < LIMIT:
+        tab.keyboard.press('Control+s')
+        sleep(2)
+        cells = saved(path)
+        if cells is None: continue
+        if errors(cells): return [f'{path.name}: {error[:300]}' for error in errors(cells)]
+        if all(cell['execution_count'] for cell in cells) and figures(cells) >= before:
+            order = [cell['execution_count'] for cell in cells]
+            return [] if order == sorted(order) else [f'{path.name}: cells ran out of order']
+    waiting, came = sum(not cell['execution_count'] for cell in cells or []), figures(cells or [])
+    return [f'{path.name}: after {LIMIT} s {waiting} cells had not run, and of {before} figures {came} had come']
+
+def run(folder, env, names=PAGES):
+    "Run pages in JupyterLab in a browser, in a copy of the repository; a list of complaints."
+    paths = [page for page in headers.numbered(folder) if headers.short(page) in names]
+    if len(paths) < len(names): return [f'not all of the pages {", ".join(names)} are there']
+    with lab(folder, env) as address, chromium() as browser:
+        found = []
+        for path in paths:
+            with browser.new_context() as context: found += run_all(context.new_page(), address, path)
+    return found
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('pages', nargs='*', default=PAGES, help=f'names without number ({", ".join(PAGES)})')
+    args = parser.parse_args()
+    if missing(): sys.exit(missing())
+    import check
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(check.copy(Path(folder)), check.environment(Path(folder)), tuple(args.pages))
+    print('\n'.join(found) or f'{len(args.pages)} pages ran in {executable()}')
+    sys.exit(bool(found))
+
+if __name__ == '__main__': main()
