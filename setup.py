@@ -25,6 +25,6 @@ setup(
     packages=[cfg['lib_name']], python_requires=f'>={cfg["min_python"]}', zip_safe=False,
     package_data={cfg['lib_name']: ['assets/*.json', 'assets/*.safetensors']}, include_package_data=False,
     install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'pretrain', 'slurm')},
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'pretrain', 'slurm', 'track', 'onnx')},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f'{cfg["lib_name"]}={cfg["lib_name"]}._modidx:d']),
 )

@@ -411,4 +411,5 @@ def fit(
         with recomputing(run.model) if recompute else nullcontext():
             _train(run, train_set, every, workers, progress, watch)
         accelerator.wait_for_everyone() # whoever reads the checkpoint next finds it finished
-    return accelerator.unwrap_model(run.wrapped, keep_fp32_wrapper=False, keep_torch_compile=False).eval()
+    accelerator.unwrap_model(run.wrapped, keep_fp32_wrapper=False) # the model computes in float32 again
+    return run.model.eval()
