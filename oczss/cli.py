@@ -469,7 +469,7 @@ def _watch_options(c):
                    help='how many of them, evenly spaced, always the same (%(default)s)')
     c.add_argument('--keep', type=int, default=0, metavar='K', help='keep the last K checkpoints too (%(default)s)')
     c.add_argument('--track', nargs='+', default=[], metavar='NAME',
-                   help='trackers: tensorboard, trackio, wandb, ... (default when validating: tensorboard, if installed)')
+                   help='trackers: tensorboard, trackio, wandb, ... (when validating: tensorboard, if installed)')
 
 def _share_options(c):
     c.add_argument('checkpoint', help='of `oczss train`, `oczss run` or `oczss workbook`')

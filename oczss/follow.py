@@ -123,6 +123,8 @@ def picture_grid(
     return fig
 
 # %% ../nbs/35_follow.ipynb #35-019
+SHOWN = dict(hIoU='hIoU', mIoU='mIoU', mIoU_S='mIoU(S)', mIoU_U='mIoU(U)')
+
 def plot_run(
     folder:str|Path, # of a run
 )->Figure:
@@ -134,7 +136,6 @@ def plot_run(
     plt.close(fig)
     left.plot(losses['step'], losses['total'], marker='.')
     left.set(xlabel='step', ylabel='loss')
-    if len(losses) > 1 and losses['total'].min() > 0: left.set_yscale('log')
     for maps, rows in found.groupby('maps') if len(found) else ():
         for (name, words), colour in zip(SHOWN.items(), ('C0', 'C1', 'C2', 'C3')):
             style = dict(color=colour, linestyle='-' if maps == 'mean' else ':', marker='.')
@@ -144,8 +145,6 @@ def plot_run(
     if len(found): right.legend(fontsize=7)
     fig.tight_layout()
     return fig
-
-SHOWN = dict(hIoU='hIoU', mIoU='mIoU', mIoU_S='mIoU(S)', mIoU_U='mIoU(U)')
 
 # %% ../nbs/35_follow.ipynb #35-021
 def keep_file(

@@ -230,7 +230,8 @@ CARD = """---
 
 # OC-ZSS, trained on {{ data }}
 
-Zero-shot segmentation with object-centric refinement: a picture and any list of class names in, a label for every pixel out.
+Zero-shot segmentation with object-centric refinement: a picture and any list of class names in, a label for every
+pixel out.
 
 ```python
 from oczss.model import OCZSS
@@ -238,7 +239,9 @@ model = OCZSS.from_pretrained('{{ name }}')
 found = model.segment('photo.jpg', ['cat', 'sofa']) # labels, names and image
 ```
 
-This folder holds the {{ millions }} million trained parameters. The frozen networks are not in it: CLIP is `{{ cfg.clip }}` ({{ cfg.clip_weights }}), and cells come from `{{ cfg.cells }}`, with `{{ cfg.ssl }}` ({{ cfg.ssl_weights }}).
+This folder holds the {{ millions }} million trained parameters. The frozen networks are not in it: CLIP is
+`{{ cfg.clip }}` ({{ cfg.clip_weights }}), cells come from the source `{{ cfg.cells }}`, and the self-supervised network
+is `{{ cfg.ssl }}` ({{ cfg.ssl_weights }}).
 
 Classes with labels in training: {{ seen }}.
 {% if unseen %}

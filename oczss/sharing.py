@@ -32,7 +32,8 @@ def _number(x): return '–' if x is None or x != x else f'{100*x:.1f}' # NaN: n
 def _line(path, what, maps, numbers):
     "A line of the card's table."
     mark = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:10]
-    return ' | '.join(['', what, maps, *(_number(numbers[name]) for name in READ), f'`{Path(path).name}` {mark}', '']).strip()
+    shown = [what, maps, *(_number(numbers[name]) for name in READ), f'`{Path(path).name}` {mark}']
+    return f'| {" | ".join(shown)} |'
 
 def measured_lines(
     path:str|Path, # written by `oczss evaluate --out`
@@ -41,7 +42,8 @@ def measured_lines(
     wrong = f'{path} holds no numbers of `oczss evaluate --out`: give a file that it has written'
     try: found = json.loads(Path(path).read_text(encoding='utf-8'))
     except ValueError: raise ValueError(wrong) from None
-    if not isinstance(found, dict) or not {'data', 'part', 'images', 'maps', *READ} <= found.keys(): raise ValueError(wrong)
+    needed = {'data', 'part', 'images', 'maps', *READ}
+    if not isinstance(found, dict) or not needed <= found.keys(): raise ValueError(wrong)
     return [_line(path, f'{found["data"]}, {found["part"]}, {found["images"]} images', found['maps'], found)]
 
 def validated_lines(
@@ -57,7 +59,9 @@ def validated_lines(
 # %% ../nbs/36_sharing.ipynb #36-009
 RECORD = '''## Training
 
-{steps} steps of {batch} images on `{data}` (mode {mode}), seed {seed}, precision {precision}, in {minutes:.1f} minutes on {devices}. The last loss was {loss:.3f}. The list of images and the files that were looked at have the checksum {images}. {program}
+{steps} steps of {batch} images on `{data}` (mode {mode}), seed {seed}, precision {precision}, in {minutes:.1f} minutes
+on {devices}. The last loss was {loss:.3f}. The list of images and the files that were looked at have the checksum
+{images}. {program}
 {numbers}'''
 
 TABLE = '''
