@@ -224,7 +224,8 @@ class RunFolder:
         write_table(self.folder/'train.csv', loss_table(run.record, run.cfg))
         write_table(self.folder/'parts.csv', part_table(run.record, run.cfg))
         losses = {f'loss/{name}': x for name, x in run.record['losses'][-1].items() if name != 'step'}
-        self.log(losses | dict(lr=learning_rate(step - 1, run.cfg), images_per_second=run.rate), step)
+        pace = dict(lr=learning_rate(step - 1, run.cfg), images_per_second=run.rate)
+        if step > run.first: self.log(losses | pace, step) # else an earlier call has told it
         if not self.keep: return
         keep_file(run.path, self.kept/f'step_{step:08}.pt')
         prune(self.kept, self.keep, step)
