@@ -328,6 +328,7 @@ def train(args):
     last = read_checkpoint(args.out)
     print(f'{args.out}: {last["step"]} steps on {len(data)} images, loss {last["losses"][-1]["total"]:.3f}')
 
+# %% ../nbs/29_cli.ipynb #29-029
 def _watch(args, cfg, root, spec):
     "Who follows the training, in a folder beside the checkpoint; None if nobody was asked to."
     if args.validate_every is None and not args.keep and not args.track: return None
@@ -358,7 +359,7 @@ def run(args):
     for target in e.targets_of(experiment, results.data.iloc[0]):
         print(f'\nmeasured on {target}\n{e.table(results, target, "mIoU").to_string()}')
 
-# %% ../nbs/29_cli.ipynb #29-029
+# %% ../nbs/29_cli.ipynb #29-030
 def share(args):
     "Write a model and its card into a folder, or send them to the Hub."
     from oczss.sharing import share
@@ -376,7 +377,7 @@ def export(args):
     print(f'{args.out}: {len(made["classes"])} classes, image {made["image"]} to scores {made["scores"]}\n'
           f'relative change by the fixed steps: {small(made["by_steps"])}, by the file: {small(made["by_file"])}')
 
-# %% ../nbs/29_cli.ipynb #29-030
+# %% ../nbs/29_cli.ipynb #29-031
 def write(args):
     "Write a world of the embedded benchmark."
     from oczss.datasets import write_world
@@ -393,7 +394,7 @@ def workbook(args):
     check_folder(args.out)
     workbook(args.out)
 
-# %% ../nbs/29_cli.ipynb #29-032
+# %% ../nbs/29_cli.ipynb #29-033
 def _model_options(c):
     c.add_argument('--checkpoint', metavar='FILE',
                    help="ours (.pt), or OTSeg's or ZegCLIP's (.pth); default: what `oczss workbook` trained")
@@ -423,7 +424,7 @@ def _common_options(c):
     c.add_argument('--workers', type=int, default=0, help='processes that load images (%(default)s)')
     c.add_argument('--quiet', action='store_true', help='no progress')
 
-# %% ../nbs/29_cli.ipynb #29-033
+# %% ../nbs/29_cli.ipynb #29-034
 def _segment_options(c):
     c.add_argument('images', nargs='+', help='picture files, of any size and format')
     c.add_argument('--classes', nargs='+', required=True, metavar='NAME',
@@ -459,7 +460,7 @@ def _train_options(c):
     c.add_argument('--compile', action='store_true', help='compile the model: a slow first step, then faster ones')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
-# %% ../nbs/29_cli.ipynb #29-034
+# %% ../nbs/29_cli.ipynb #29-035
 def _watch_options(c):
     c.add_argument('--validate-every', type=int, metavar='N',
                    help='validate at the saves that reach every N steps, and at the end; tables, pictures and the best '
@@ -487,7 +488,7 @@ def _export_options(c):
     c.add_argument('--set', nargs='+', default=[], metavar='FIELD=VALUE', help='fields that concern testing')
     c.set_defaults(preset=None)
 
-# %% ../nbs/29_cli.ipynb #29-035
+# %% ../nbs/29_cli.ipynb #29-036
 def _run_options(c):
     c.add_argument('experiment',
                    help='inductive, transductive, cross, annotation, components, sources, or one of your own (--use)')
@@ -518,7 +519,7 @@ def _workbook_options(c):
     c.add_argument('--out', default='runs',
                    help='folder for everything (%(default)s); started again, it goes on where it stopped')
 
-# %% ../nbs/29_cli.ipynb #29-036
+# %% ../nbs/29_cli.ipynb #29-037
 COMMANDS = ( # function, options, what it does, an example
     (segment, (_segment_options, _model_options, _common_options),
      'segment pictures into classes of your choice', 'photo.jpg --classes cat sofa "potted plant"'),
@@ -551,7 +552,7 @@ def parser():
         for add in options: add(c)
     return top
 
-# %% ../nbs/29_cli.ipynb #29-038
+# %% ../nbs/29_cli.ipynb #29-039
 def main(
     argv:list|None=None, # words after `oczss`; None: those of the command line
 )->int: # exit code: 0 done, 1 nobody reads the output, 2 wrong input, 130 stopped
@@ -583,7 +584,7 @@ def main(
     finally: _forget(args)
     return 0
 
-# %% ../nbs/29_cli.ipynb #29-039
+# %% ../nbs/29_cli.ipynb #29-040
 def _forget(args):
     "Take a folder of somebody's own out of the registry again."
     if hasattr(args, 'own'):

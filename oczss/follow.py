@@ -202,6 +202,7 @@ def start_tracker(
 class RunFolder:
     "A run's folder and its trackers, kept by the first process."
     def __init__(self, folder, keep, track):
+        if keep < 0: raise ValueError(f'keep is {keep}: give a number of checkpoints, 0 for none')
         self.folder, self.keep, self.track, self.run = Path(folder), keep, check_trackers(track), None
         self.csv, self.kept = self.folder/'validation.csv', self.folder/'checkpoints'
 
@@ -233,6 +234,9 @@ class RunFolder:
     def log(self, values, step):
         for tracker in self.trackers: tracker.log(values, step=step)
 
+    def finish(self):
+        for tracker in self.trackers: tracker.finish()
+
 # %% ../nbs/35_follow.ipynb #35-029
 def is_best(
     rows:list, # of a validation, see `validate`
@@ -259,7 +263,6 @@ class Watch(RunFolder):
         workers:int=0, # processes that load images
     ):
         if every < 1: raise ValueError(f'every is {every}: give a number of steps, at least 1')
-        if keep < 0: raise ValueError(f'keep is {keep}: give a number of checkpoints, 0 for none')
         super().__init__(folder, keep, track)
         self.data = None if data is None else some_of(data, images)
         self.every, self.show, self.workers = every, show, workers
@@ -272,10 +275,8 @@ class Watch(RunFolder):
         if not step: return # nothing has been saved yet
         if main: self.write(run, step)
         if self.data and self.due(run, step): self.validate(run, step)
-        if not main: return
-        if self.show: self.show(plot_run(self.folder))
-        if step == run.last:
-            for tracker in self.trackers: tracker.finish()
+        if main and self.show: self.show(plot_run(self.folder))
+        if main and step == run.last: self.finish()
 
     def due(self, run, step)->bool:
         "Whether this save is the first to reach a multiple of `every`, or the last one, and has no numbers yet."

@@ -256,6 +256,7 @@ Without labels: {{ unseen }}.
 {% for field, value in fields %}| {{ field }} | {{ value }} |
 {% endfor %}"""
 
+# %% ../nbs/17_model.ipynb #17-017
 class Shared(ModelHubMixin, library_name='oczss', pipeline_tag='image-segmentation', model_card_template=CARD,
              tags=['zero-shot-segmentation'], repo_url='https://github.com/oczss/oczss'):
     "Saving to a folder, loading from one, and both by a name on the Hugging Face Hub."
@@ -286,7 +287,7 @@ class Shared(ModelHubMixin, library_name='oczss', pipeline_tag='image-segmentati
         restore(model, _weights(weights), weights)
         return model.eval()
 
-# %% ../nbs/17_model.ipynb #17-018
+# %% ../nbs/17_model.ipynb #17-019
 def build_refinement(
     cfg:Config,
     d:int, # width
@@ -323,7 +324,7 @@ def check_decoded(
     raise ValueError(f'the decoder {name!r} returns a {type(decoded).__name__}: '
                      'it should return Decoded(logits, score)')
 
-# %% ../nbs/17_model.ipynb #17-019
+# %% ../nbs/17_model.ipynb #17-020
 class OCZSS(Segmenter, Shared):
     "Object-centric refinement for zero-shot segmentation; with parts taken out, OTSeg or ZegCLIP."
     def __init__(self,
@@ -369,7 +370,7 @@ class OCZSS(Segmenter, Shared):
         "What training changes: everything but the frozen networks."
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-# %% ../nbs/17_model.ipynb #17-024
+# %% ../nbs/17_model.ipynb #17-025
 def count_trainable(
     model:nn.Module, # an OCZSS
 )->dict: # part to number of parameters, and 'total'
@@ -380,7 +381,7 @@ def count_trainable(
         counts[part] = counts.get(part, 0) + p.numel()
     return counts | dict(total=sum(counts.values()))
 
-# %% ../nbs/17_model.ipynb #17-033
+# %% ../nbs/17_model.ipynb #17-034
 @contextmanager
 def recomputing(
     model:OCZSS,

@@ -381,6 +381,7 @@ def _train(run, train_set, every, workers, progress, watch):
     if main and 2*run.labelled < steps:
         warnings.warn(f'{steps - int(run.labelled)} of {steps} batches had not one labelled pixel')
 
+# %% ../nbs/18_train.ipynb #18-036
 def fit(
     cfg:Config,
     train_set:SegmentationFolder, # see `load_part`
