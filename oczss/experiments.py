@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'FREE', 'COMPARED', 'MAIN', 'SOURCES', 'RATES', 'CLUSTERING', 'KIND', 'STALE', 'FACTS', 'Experiment',
            'configs', 'ask', 'methods', 'Job', 'digest', 'slug', 'part_of', 'targets_of', 'find_data', 'fingerprints',
-           'networks', 'jobs', 'provenance', 'peak_memory', 'answer', 'read_result', 'take', 'holding', 'do', 'work',
-           'run', 'plan', 'collect']
+           'jobs', 'provenance', 'peak_memory', 'answer', 'read_result', 'take', 'holding', 'do', 'work', 'run', 'plan',
+           'collect']
 
 # %% ../nbs/21_experiments.ipynb #21-003
 import hashlib
@@ -31,11 +31,11 @@ import torch
 from filelock import FileLock
 import oczss
 from .config import TESTING, Config, preset, variant
-from .core import Registry, shipped, use_file
-from .datasets import DATASETS, SegmentationFolder, checksum, write_world
+from .core import Registry, use_file
+from .datasets import DATASETS, SegmentationFolder, write_world
 from .images import atomic
 from .methods import BASELINE, METHODS, build_model
-from .model import count_trainable
+from .model import count_trainable, networks
 from .results import NUMBERS, check_alike, interval, of_one, paired, read_csv, table, write_csv
 from .shapes import WORLDS
 from .train import fit, load_model, load_part, read_checkpoint
@@ -207,15 +207,6 @@ def fingerprints(experiment, cfg, roots)->dict:
     parts += [(t, DATASETS[t].test) for t in targets_of(experiment, cfg.data)]
     read = lambda name, part: SegmentationFolder(roots[name], part, DATASETS[name])
     return {f'{name}/{part}': read(name, part).fingerprint() for name, part in parts}
-
-def networks(
-    cfg:Config,
-)->dict: # file to checksum
-    "What weights that ship with the workbook a config uses; others are named in the config."
-    blind = ('none', 'nomask', 'grid', 'colour', 'clip', 'objects') # sources that do not look through that network
-    used = dict(clip=cfg.clip, ssl=None if cfg.cells in blind and cfg.training_free != 'proxy' else cfg.ssl)
-    files = [f'{kind}_toy.safetensors' for kind, name in used.items() if name == 'toy']
-    return {file: checksum(shipped(file))[:15] for file in files}
 
 # %% ../nbs/21_experiments.ipynb #21-023
 def jobs(

@@ -117,6 +117,7 @@ def run_prompted(
     visual_prompts:list, # (b v d) for each of the first blocks; one alone stays for all blocks; empty: none
     cells:torch.Tensor|None, # (b n); None: every token sees every token
     m:int, # objects
+    run=run_block, # what computes a block
 ): # (b 1+n+m d)
     "All blocks of a tower, with visual prompts put in after cls, replaced, and taken out again."
     fresh = len(visual_prompts)
@@ -127,12 +128,14 @@ def run_prompted(
         if cells is not None and (i == 0 or v != width): mask = object_mask(cells, m, v)[:, None]
         if i < fresh or v != width:
             x = torch.cat([x[:, :1], *visual_prompts[i:i+1], x[:, 1+width:]], 1)
-        width, x = v, run_block(block, x, mask)
+        width, x = v, run(block, x, mask)
     return torch.cat([x[:, :1], x[:, 1+width:]], 1)
 
 # %% ../nbs/08_prompts.ipynb #08-025
 class PromptedTower(nn.Module):
     "A frozen CLIP image tower and its deep visual prompts (VPT, as in OTSeg)."
+    run = staticmethod(run_block) # what computes a block
+
     def __init__(self,
         visual:nn.Module, # open_clip's `model.visual`, a ViT; frozen here and kept in eval mode
         visual_prompts:int=10, # v, learned tokens a layer; 0: CLIP as it is
@@ -183,7 +186,7 @@ class PromptedEncoder(PromptedTower):
         tokens, grid = image_tokens(self.visual, image, self.double_cls)
         check_cells(cells, m, len(tokens), grid)
         x = torch.cat([tokens, tokens[:, :1].expand(-1, m, -1)], 1) # the objects start as cls
-        x = run_prompted(self.visual.transformer.resblocks, x, self.visual_prompts(len(x)), cells, m)
+        x = run_prompted(self.visual.transformer.resblocks, x, self.visual_prompts(len(x)), cells, m, self.run)
         seen, objects = x.split([tokens.shape[1], m], 1)
         if self.v: seen = self.prompt_norm(seen)
         out = self.visual.ln_post(torch.cat([seen, objects], 1)) @ self.visual.proj

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KIND', 'HELD', 'LOOKED_AT', 'LAUNCHED', 'load_part', 'seen_numbers', 'training_loss', 'make_optimiser',
-           'learning_rate', 'save_checkpoint', 'read_checkpoint', 'differing', 'restore', 'load_model', 'check_labels',
+           'learning_rate', 'save_checkpoint', 'read_checkpoint', 'differing', 'load_model', 'check_labels', 'Run',
            'fit']
 
 # %% ../nbs/18_train.ipynb #18-003
@@ -26,12 +26,12 @@ from filelock import FileLock, Timeout
 from torch import nn
 from tqdm.auto import tqdm
 from .cells import CellCache, needs_instances
-from .config import Config, data_split, variant
+from .config import Config, data_split
 from .core import IGNORE, seed_everything
 from .datasets import DATASETS, SegmentationFolder, batches
 from .images import atomic, make_room, train_transform
 from .losses import count_pairs, pseudo_labels, segmentation_loss, strict_pseudo_labels
-from .model import OCZSS, check_classes
+from .model import OCZSS, check_classes, recomputing, restore, stored_config, tuples
 from .protocol import Split
 
 # %% ../nbs/18_train.ipynb #18-006
@@ -142,29 +142,15 @@ def read_checkpoint(
     return state
 
 # %% ../nbs/18_train.ipynb #18-018
-def _tuples(stored):
-    "Fields as they were: what a file gives back as lists were tuples."
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-
 def differing(
     a:dict, # config fields there
     b:dict, # config fields here
 )->str: # '' if they are the same
     "Which fields of two configs differ, in words."
-    a, b = _tuples(a), _tuples(b)
+    a, b = tuples(a), tuples(b)
     names = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
     found = [f'{k} {a.get(k)!r} there and {b.get(k)!r} here' for k in names]
     return ', '.join(found[:4]) + (f' and {len(found) - 4} more' if len(found) > 4 else '')
-
-def restore(model, state, path):
-    "Copy a checkpoint's parameters into a model; ValueError unless every one fits."
-    mine, theirs = model.trainable(), state['model']
-    fits = lambda n: n in mine and n in theirs and mine[n].shape == theirs[n].shape
-    wrong = [n for n in mine.keys() | theirs.keys() if not fits(n)]
-    if wrong:
-        raise ValueError(f'{path} does not fit this model: {len(wrong)} parameters differ, first {sorted(wrong)[0]}')
-    with torch.no_grad():
-        for n, p in mine.items(): p.copy_(theirs[n])
 
 # %% ../nbs/18_train.ipynb #18-020
 def load_model(
@@ -173,12 +159,11 @@ def load_model(
 )->OCZSS: # in eval mode
     "The trained model in a checkpoint."
     state = read_checkpoint(path)
-    try: stored = variant(Config(), **_tuples(state['config']))
-    except ValueError as error: raise ValueError(f'{path} holds a config that cannot be used here: {error}') from None
+    stored = stored_config(state['config'], path)
     if cfg and (found := differing(asdict(stored), asdict(cfg))):
         raise ValueError(f'{path} was made with another config: {found}')
-    model = OCZSS(stored, Split(**_tuples(state['classes'])))
-    restore(model, state, path)
+    model = OCZSS(stored, Split(**tuples(state['classes'])))
+    restore(model, state['model'], path)
     return model.eval()
 
 # %% ../nbs/18_train.ipynb #18-022
@@ -188,13 +173,13 @@ def _resume(path, model, opt, here):
     again = 'give another path to start anew'
     if found := differing(state['config'], asdict(model.cfg)):
         raise ValueError(f'{path} was made with another config: {found}; {again}')
-    if _tuples(state['classes']) != asdict(model.trained_on):
+    if tuples(state['classes']) != asdict(model.trained_on):
         raise ValueError(f'{path} was made for other classes; {again}')
     for what, words in (('seed', 'seed'), ('precision', 'precision'), ('data', 'images: their list or their files')):
         if state[what] != here[what]:
             shown = '' if what == 'data' else f' {state[what]}, not {here[what]}'
             raise ValueError(f'{path} was made with {"other " if what == "data" else ""}{words}{shown}; {again}')
-    restore(model, state, path)
+    restore(model, state['model'], path)
     opt.load_state_dict(state['optimiser'])
     return {k: state[k] for k in ('step', 'seed', 'precision', 'data', 'losses', 'parts')}
 
@@ -228,12 +213,13 @@ def check_labels(
 # %% ../nbs/18_train.ipynb #18-026
 LAUNCHED = ['WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'MV2_COMM_WORLD_SIZE'] # where launchers say how many
 
-def _accelerator(precision):
-    "Accelerate, with all processes that were started together and in this precision."
+def _accelerator(precision, compiled):
+    "Accelerate, with all processes that were started together, in this precision, with a compiled model or not."
     started, gpu = get_int_from_env(LAUNCHED, 1), torch.cuda.is_available()
     _check_precision(precision, gpu)
     AcceleratorState._reset_state() # that of an earlier call, maybe in another precision; processes stay connected
-    found = Accelerator(mixed_precision=precision, cpu=started > 1 and not gpu)
+    found = Accelerator(mixed_precision=precision, cpu=started > 1 and not gpu,
+                        dynamo_backend='inductor' if compiled else 'no')
     _check_together(found.num_processes, started)
     return found
 
@@ -283,10 +269,10 @@ def _alone(path):
         with suppress(OSError): made and path.parent.rmdir() # if nothing was saved
 
 # %% ../nbs/18_train.ipynb #18-030
-class _Run:
-    "Everything that lasts from step to step."
-    def __init__(self, accelerator, cfg, train_set, path, seed, begin, cache, accumulate):
-        self.accelerator, self.accumulate = accelerator, accumulate
+class Run:
+    "Everything that lasts from step to step: model, cfg, path, accelerator, and the record that checkpoints hold."
+    def __init__(self, accelerator, cfg, train_set, path, seed, begin, cache, accumulate, last):
+        self.accelerator, self.accumulate, self.last = accelerator, accumulate, last
         self.world, self.rank = accelerator.num_processes, accelerator.process_index
         if cfg.batch % (self.world*accumulate):
             portions = f' in {accumulate} portions each' if accumulate > 1 else ''
@@ -295,7 +281,7 @@ class _Run:
         self.cfg, self.path, self.model = cfg, path, OCZSS(cfg, train_set.split)
         if self.model.cells and not cfg.short_side:
             self.model.cells.cache = CellCache(cache) # the same images, epoch after epoch
-        if begin: restore(self.model, read_checkpoint(begin), begin)
+        if begin: restore(self.model, read_checkpoint(begin)['model'], begin)
         self.model.to(accelerator.device) # before the optimiser's state is read, which follows its parameters
         opt = make_optimiser(self.model, cfg)
         self.record = dict(step=0, seed=seed, precision=accelerator.mixed_precision, data=train_set.fingerprint(),
@@ -304,6 +290,10 @@ class _Run:
         self.text, self.labelled = self.model.text, 0
         self.wrapped, self.opt = accelerator.prepare(self.model.train(), opt)
         self.first, self.start = self.record['step'], perf_counter()
+
+    @property
+    def rate(self)->float: # images a second, of all processes since this call began
+        return (self.record['step'] - self.first)*self.cfg.batch/(perf_counter() - self.start)
 
     def draw(self, train_set, workers):
         "Batches from the present step on, on the device, with cells where the data set gives them."
@@ -366,20 +356,32 @@ def _save(run, step, parts, norm):
     if run.accelerator.is_main_process: save_checkpoint(run.path, run.model, run.opt, run.record)
 
 # %% ../nbs/18_train.ipynb #18-035
-def _train(run, train_set, last, every, workers, progress):
+def _look(run, watch):
+    "Let a watcher look, who leaves no trace: every step seeds itself, and its time is not that of training."
+    if watch is None: return
+    start = perf_counter()
+    watch(run)
+    run.model.train()
+    run.start += perf_counter() - start
+
+def _train(run, train_set, every, workers, progress, watch):
     "All steps that are left."
-    main = run.accelerator.is_main_process
+    main, last = run.accelerator.is_main_process, run.last
     if run.first < last: check_labels(train_set, run.cfg.mode)
+    _look(run, watch)
     bar = tqdm(range(run.first, last), initial=run.first, total=last, desc='train', disable=not (progress and main))
     for step, batch in zip(bar, run.draw(train_set, workers)):
         parts, norm = _step(run, step, batch)
         if (step + 1) % every and step + 1 != last: continue
         _save(run, step, parts, norm)
-        bar.set_postfix(loss=f"{run.record['losses'][-1]['total']:.3f}")
+        _look(run, watch)
+        bar.set_postfix(loss=f"{run.record['losses'][-1]['total']:.3f}", lr=f'{learning_rate(step, run.cfg):.1e}',
+                        images=f'{run.rate:.0f}/s')
     steps = last - run.first
     if main and 2*run.labelled < steps:
         warnings.warn(f'{steps - int(run.labelled)} of {steps} batches had not one labelled pixel')
 
+# %% ../nbs/18_train.ipynb #18-036
 def fit(
     cfg:Config,
     train_set:SegmentationFolder, # see `load_part`
@@ -393,17 +395,22 @@ def fit(
     progress:bool=True,
     cache:str|Path|None=None, # folder that keeps cells for other runs; None: kept in memory alone
     accumulate:int=1, # portions in which a process takes its share of a batch
+    recompute:bool=False, # less memory, a third more work, the same result: see `recomputing`
+    compiled:bool=False, # by torch.compile: faster steps after a slow first one; numbers differ by rounding
+    watch=None, # called with the `Run` before the first step and after each save, in every process; see `follow`
 )->OCZSS: # trained, in eval mode
     "Train a model, or finish training it."
     for name, steps in dict(every=every, until=until).items():
         if steps is not None and steps < 1: raise ValueError(f'{name} is {steps}: give a number of steps, at least 1')
     if accumulate < 1: raise ValueError(f'accumulate is {accumulate}: give a number of portions, at least 1')
     if cfg.data in DATASETS: check_classes(data_split(cfg), train_set.split)
-    accelerator, last = _accelerator(precision), min(until or cfg.iterations, cfg.iterations)
+    accelerator, last = _accelerator(precision, compiled), min(until or cfg.iterations, cfg.iterations)
     call = dict(config=asdict(cfg), path=str(path), seed=seed, begin=str(begin), until=until, every=every)
     _check_alike(accelerator, call | dict(accumulate=accumulate, data=train_set.fingerprint()))
     with _alone(path) if accelerator.is_main_process else nullcontext():
-        run = _Run(accelerator, cfg, train_set, path, seed, begin, cache, accumulate)
-        _train(run, train_set, last, every, workers, progress)
+        run = Run(accelerator, cfg, train_set, path, seed, begin, cache, accumulate, last)
+        with recomputing(run.model) if recompute else nullcontext():
+            _train(run, train_set, every, workers, progress, watch)
         accelerator.wait_for_everyone() # whoever reads the checkpoint next finds it finished
-    return accelerator.unwrap_model(run.wrapped, keep_fp32_wrapper=False).eval()
+    accelerator.unwrap_model(run.wrapped, keep_fp32_wrapper=False) # the model computes in float32 again
+    return run.model.eval()
