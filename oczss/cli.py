@@ -322,7 +322,7 @@ def train(args):
     args.out = args.out or f'runs/{spec.name.replace(" ", "-")}.pt'
     check_file(args.out)
     how = dict(begin=args.begin, until=args.until, every=args.every, precision=args.precision, workers=args.workers,
-               accumulate=args.accumulate, recompute=args.recompute, compiled=args.compile,
+               accumulate=args.accumulate, recompute=args.recompute,
                watch=_watch(args, cfg, root, spec))
     _warn(fit(cfg, data, args.out, args.seed, progress=not args.quiet, **how), spec.classes)
     last = read_checkpoint(args.out)
@@ -514,7 +514,6 @@ def _train_options(c):
                    help='portions that a batch is computed in, where memory is short (%(default)s)')
     c.add_argument('--recompute', action='store_true',
                    help='keep less for the gradients and compute it again: less memory, more time, the same result')
-    c.add_argument('--compile', action='store_true', help='compile the model: a slow first step, then faster ones')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
 # %% ../nbs/29_cli.ipynb #29-039

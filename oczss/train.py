@@ -213,13 +213,12 @@ def check_labels(
 # %% ../nbs/18_train.ipynb #18-026
 LAUNCHED = ['WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'MV2_COMM_WORLD_SIZE'] # where launchers say how many
 
-def _accelerator(precision, compiled):
-    "Accelerate, with all processes that were started together, in this precision, with a compiled model or not."
+def _accelerator(precision):
+    "Accelerate, with all processes that were started together and in this precision."
     started, gpu = get_int_from_env(LAUNCHED, 1), torch.cuda.is_available()
     _check_precision(precision, gpu)
     AcceleratorState._reset_state() # that of an earlier call, maybe in another precision; processes stay connected
-    found = Accelerator(mixed_precision=precision, cpu=started > 1 and not gpu,
-                        dynamo_backend='inductor' if compiled else 'no')
+    found = Accelerator(mixed_precision=precision, cpu=started > 1 and not gpu)
     _check_together(found.num_processes, started)
     return found
 
@@ -396,7 +395,6 @@ def fit(
     cache:str|Path|None=None, # folder that keeps cells for other runs; None: kept in memory alone
     accumulate:int=1, # portions in which a process takes its share of a batch
     recompute:bool=False, # less memory, a third more work, the same result: see `recomputing`
-    compiled:bool=False, # by torch.compile: faster steps after a slow first one; numbers differ by rounding
     watch=None, # called with the `Run` before the first step and after each save, in every process; see `follow`
 )->OCZSS: # trained, in eval mode
     "Train a model, or finish training it."
@@ -404,7 +402,7 @@ def fit(
         if steps is not None and steps < 1: raise ValueError(f'{name} is {steps}: give a number of steps, at least 1')
     if accumulate < 1: raise ValueError(f'accumulate is {accumulate}: give a number of portions, at least 1')
     if cfg.data in DATASETS: check_classes(data_split(cfg), train_set.split)
-    accelerator, last = _accelerator(precision, compiled), min(until or cfg.iterations, cfg.iterations)
+    accelerator, last = _accelerator(precision), min(until or cfg.iterations, cfg.iterations)
     call = dict(config=asdict(cfg), path=str(path), seed=seed, begin=str(begin), until=until, every=every)
     _check_alike(accelerator, call | dict(accumulate=accumulate, data=train_set.fingerprint()))
     with _alone(path) if accelerator.is_main_process else nullcontext():
