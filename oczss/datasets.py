@@ -377,8 +377,9 @@ def _claim(root, world):
     "Note in world.json what is drawn into a folder, or refuse one that holds something else"
     note, ours = root/'world.json', dict(world=world, drawing=_drawing(world))
     if not note.is_file():
-        if any((root/f).exists() for f in ('JPEGImages', 'SegmentationClass', 'SegmentationObject', 'ImageSets')):
-            raise ValueError(f'{root} holds a data set but no world.json that says which: choose another folder')
+        if root.is_dir() and (held := sorted(p.name for p in root.iterdir() if not p.name.startswith('.'))):
+            raise ValueError(f'{root} holds other things ({", ".join(held[:3])}) and no world.json that says which world '
+                             'is drawn there: choose an empty folder')
         with atomic(note) as draft: draft.write_text(json.dumps(ours))
     try: held = json.loads(note.read_text(encoding='utf-8'))
     except ValueError: held = None

@@ -463,8 +463,11 @@ def _on_cluster(count, args, folder, settings):
     try: import submitit
     except ImportError: raise ValueError("a cluster needs submitit: pip install submitit") from None
     settings = dict(settings)
-    executor = submitit.AutoExecutor(folder=folder, cluster=settings.pop('cluster', None))
-    executor.update_parameters(**settings)
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=settings.pop('cluster', None))
+        executor.update_parameters(**settings)
+    except Exception as error: # of a kind for each thing that may be wrong
+        raise ValueError(f'submitit does not take these settings: {" ".join(str(error).split())[:200]}') from None
     for task in [executor.submit(_worker, *args) for _ in range(count)]: task.exception()
 
 # %% ../nbs/21_experiments.ipynb #21-039
