@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
-from .core import colour_mask, overlay
+from .core import colour_mask, in_short, overlay
 from .protocol import SegmentationMetrics, Split
 from .images import CLIP_STATS, atomic, check_size, resize_scale, save_mask
 from .datasets import collate
@@ -161,8 +161,8 @@ def check_bias(
     bias:float, # to be taken off the probability of seen classes
 ):
     "ValueError unless it lies in [0, 1] (ours)."
-    if not 0 <= bias <= 1:
-        raise ValueError(f'bias is {bias}: it is taken off probabilities, so it must lie in [0, 1]')
+    if not isinstance(bias, int | float) or not 0 <= bias <= 1:
+        raise ValueError(f'bias is {in_short(bias)}: it is taken off probabilities, so it must lie in [0, 1]')
 
 # %% ../nbs/16_evaluate.ipynb #16-032
 def _check_image(image, instances, short_side):

@@ -145,6 +145,7 @@ def _bytes(values):
 # %% ../nbs/03_images.ipynb #03-025
 def _from_array(values):
     if isinstance(values, torch.Tensor):
+        if values.layout != torch.strided or values.is_meta: raise ValueError('a tensor of an image holds all its pixels')
         values = values.detach().float() if values.dtype in (torch.bfloat16, torch.float16) else values.detach()
         values = (values.movedim(0, -1) if values.ndim == 3 else values).cpu().numpy() # c H W -> H W c
     channels = values.shape[2] if values.ndim == 3 else 1
@@ -236,10 +237,12 @@ def save_mask(
     labels:np.ndarray, # (H W) integers in [0, 65535]
 ):
     "A label image as palette PNG: the number is stored, the colour is for the eye; above 255 as 16-bit grey (ours)."
-    labels = np.asarray(labels)
+    labels, path = np.asarray(labels), Path(path)
+    if path.suffix.lower() != '.png': raise ValueError(f'{path} is no .png file: others change labels')
     if labels.ndim != 2 or not labels.size or labels.min() < 0 or labels.max() > 65535:
         found = f' in [{labels.min()}, {labels.max()}]' if labels.size else ''
         raise ValueError(f'a mask is (H W) with labels in [0, 65535], not {labels.shape}{found}')
+    if (labels % 1 != 0).any(): raise ValueError('some labels of this mask are fractions: a label is a whole number')
     picture = Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16))
     if picture.mode == 'L': picture.putpalette(palette().flatten().tolist())
     with atomic(path) as draft: picture.save(draft)
