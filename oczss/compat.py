@@ -7,7 +7,7 @@ __all__ = ['RENAMED', 'KeyReport', 'published_names', 'to_published', 'otseg_dec
            'read_weights', 'Checkpoint', 'load_checkpoint', 'Released', 'save_released']
 
 # %% ../nbs/26_compat.ipynb #26-004
-import pickle, re
+import io, pickle, re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -323,4 +323,6 @@ def save_released(
     weights = {f'backbone.{name}': value for name, value in to_published(encoder).items()}
     weights |= {f'decode_head.{name}': value for name, value in to_published(decoder).items()}
     plain = {name: value.detach().cpu().clone() for name, value in weights.items()}
-    with atomic(path) as draft: torch.save(dict(state_dict=plain), draft)
+    packed = io.BytesIO() # PyTorch hides what the system says of a disk that is full
+    torch.save(dict(state_dict=plain), packed)
+    with atomic(path) as draft: draft.write_bytes(packed.getbuffer())

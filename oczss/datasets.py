@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
-from .core import IGNORE, Registry
+from .core import IGNORE, Registry, in_short
 from .images import atomic, open_image, open_mask, save_mask
 from .protocol import ADE20K, COCO_STUFF, COCO_STUFF_UNSEEN, CONTEXT, CONTEXT_A_UNSEEN, CONTEXT_B_UNSEEN
 from .protocol import TEMPLATES, VOC12, VOC12_UNSEEN, Split
@@ -311,10 +311,12 @@ class SegmentationFolder(Dataset):
         inductive:bool=False,          # hide unseen classes, before the transform
         instances:bool=False,          # give object numbers too
     ):
+        if not isinstance(spec, DataSpec):
+            raise ValueError(f'spec is {in_short(spec)}: give a DataSpec, such as DATASETS["voc12"]')
         self.spec, self.split, self.table = spec, split or spec.split, spec.table
         self.transform, self.inductive, self.instances = transform, inductive, instances
-        if self.split.classes != spec.classes:
-            raise ValueError(f'split {self.split.name!r} does not list the classes of {spec.name}')
+        if not isinstance(self.split, Split) or self.split.classes != spec.classes:
+            raise ValueError(f'split {in_short(getattr(split, "name", split))} does not list the classes of {spec.name}')
         layout = spec.layout_of(part)
         if instances and layout.instances is None:
             raise ValueError(f'{spec.name} has no object numbers: open it without instances')
@@ -404,8 +406,9 @@ def _claim(root, world):
     "Note in world.json what is drawn into a folder, or refuse one that holds something else"
     note, ours = root/'world.json', dict(world=world, drawing=_drawing(world))
     if not note.is_file():
-        if any((root/f).exists() for f in ('JPEGImages', 'SegmentationClass', 'SegmentationObject', 'ImageSets')):
-            raise ValueError(f'{root} holds a data set but no world.json that says which: choose another folder')
+        if root.is_dir() and (held := sorted(p.name for p in root.iterdir() if not p.name.startswith('.'))):
+            raise ValueError(f'{root} holds other things ({", ".join(held[:3])}) and no world.json that says which world '
+                             'is drawn there: choose an empty folder')
         with atomic(note) as draft: draft.write_text(json.dumps(ours))
     try: held = json.loads(note.read_text(encoding='utf-8'))
     except ValueError: held = None

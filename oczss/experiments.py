@@ -31,7 +31,7 @@ import torch
 from filelock import FileLock
 import oczss
 from .config import TESTING, Config, preset, variant
-from .core import Registry, use_file
+from .core import Registry, in_short, use_file
 from .datasets import DATASETS, SegmentationFolder, write_world
 from .images import atomic
 from .methods import BASELINE, METHODS, build_model
@@ -66,6 +66,8 @@ def configs(
     **changes, # of the config, for every row that does not set them itself
 )->dict: # row to Config
     "The config of every row; ValueError for a row that makes none, or the same as another."
+    if not isinstance(experiment, Experiment):
+        raise ValueError(f'an experiment is an Experiment or the name of one, not {in_short(experiment)}')
     spec = DATASETS[data or experiment.data]
     if not isinstance(experiment.rows, dict) or not experiment.rows:
         raise ValueError(f'experiment {experiment.name!r} has no rows: name each, and say what it changes')
@@ -230,6 +232,8 @@ def jobs(
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     if not isinstance(numbers, range | list | tuple) or not numbers or any(not isinstance(n, int) for n in numbers):
         raise ValueError(f'seeds is {seeds!r}: say how many, at least 1, or list whole numbers')
+    if roots and not isinstance(roots, dict):
+        raise ValueError(f'roots is {in_short(roots)}: give a dict from data set to its folder')
     touched = {name: find_data(name, roots, counts, progress) for name in (data, *targets_of(experiment, data))}
     facts = fingerprints(experiment, next(iter(found.values())), touched)
     seeded = lambda cfg, seed: variant(cfg, **{name: seed for name in experiment.by_seed})
@@ -474,8 +478,11 @@ def _on_cluster(count, args, folder, settings):
     try: import submitit
     except ImportError: raise ValueError("a cluster needs submitit: pip install submitit") from None
     settings = dict(settings)
-    executor = submitit.AutoExecutor(folder=folder, cluster=settings.pop('cluster', None))
-    executor.update_parameters(**settings)
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=settings.pop('cluster', None))
+        executor.update_parameters(**settings)
+    except Exception as error: # of a kind for each thing that may be wrong
+        raise ValueError(f'submitit does not take these settings: {" ".join(str(error).split())[:200]}') from None
     for task in [executor.submit(_worker, *args) for _ in range(count)]: task.exception()
 
 # %% ../nbs/21_experiments.ipynb #21-039

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from .cells import Cells
 from .clip import build_clip, clip_stats
-from .config import Config
+from .config import Config, check_config
 from .core import Registry
 from .decoder import Decoded
 from .dino import SSLFeatures
@@ -142,4 +142,5 @@ def build_model(
     classes:Split|None=None, # None: those of the config's data set
 )->Segmenter:
     "The model that a config describes, untrained."
+    check_config(cfg)
     return (OCZSS if cfg.training_free == 'none' else TrainingFree)(cfg, classes)

@@ -32,8 +32,8 @@ from .config import Config, check_config, data_split, variant
 from .core import shipped
 from .datasets import checksum
 from .decoder import DECODERS, Decoded, choose_text, reading
-from .evaluate import check_size, evaluate, predict_labels
-from .images import atomic, normalise, open_image
+from .evaluate import evaluate, predict_labels
+from .images import atomic, check_size, normalise, open_image
 from .prompts import PromptedEncoder, patch_grid, run_block
 from .protocol import Split, check_names
 from .refine import ORA, RandomObjects
@@ -355,6 +355,9 @@ class OCZSS(Segmenter, Shared):
         classes:Split|None=None, # names and which of them are unseen; None: those of the config's data set
     ):
         check_config(cfg)
+        if cfg.training_free != 'none':
+            raise ValueError(f'training_free is {cfg.training_free!r}: such a model has nothing to train, '
+                             'build it with oczss.methods.build_model')
         clip = build_clip(cfg.clip, cfg.clip_weights)
         d, decoder = clip.visual.output_dim, build_decoder(cfg, clip.visual.output_dim)
         super().__init__(cfg, clip, classes, decoder.text)

@@ -9,7 +9,7 @@ __all__ = ['VOC12', 'CONTEXT', 'COCO_STUFF', 'ADE20K', 'VOC12_UNSEEN', 'CONTEXT_
 
 # %% ../nbs/01_protocol.ipynb #01-003
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 import numpy as np
 import torch
@@ -69,6 +69,7 @@ def check_names(
     "Class names that can be told apart, or a `ValueError` that says which cannot (ours)."
     if isinstance(names, str):
         raise ValueError(f'names must be a list, not one string: write [{names!r}] for a single class')
+    if not isinstance(names, Iterable): raise ValueError(f'names must be a list of class names, not {names!r}')
     names = list(names)
     if not names: raise ValueError('no class names were given: at least one is needed')
     for i, name in enumerate(names):

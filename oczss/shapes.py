@@ -14,6 +14,7 @@ import math
 import zlib
 import numpy as np
 from safetensors import safe_open
+from .core import Registry
 from .protocol import Split
 
 # %% ../nbs/02_shapes.ipynb #02-005
@@ -522,15 +523,15 @@ class World:
     colours: int = 5      # see draw_scene
 
 _names = tuple(THINGS)
-WORLDS = dict(things=World(_names[:20], False, _names[15:20]),
-              scenes=World(_names[:20], True, _names[15:20] + ('water', 'wood'), scraps=(0, 0)),
-              shifted=World(_names[:20:2] + _names[20:], False, _names[16:20:2] + _names[20:], 'paper'))
+WORLDS = Registry('world')
+WORLDS['things'] = World(_names[:20], False, _names[15:20])
+WORLDS['scenes'] = World(_names[:20], True, _names[15:20] + ('water', 'wood'), scraps=(0, 0))
+WORLDS['shifted'] = World(_names[:20:2] + _names[20:], False, _names[16:20:2] + _names[20:], 'paper')
 
 def world_split(
     name:str, # a key of WORLDS
 )->Split:
     "Class names of a world, and which are unseen."
-    if name not in WORLDS: raise ValueError(f'no world {name!r}: choose one of {", ".join(WORLDS)}')
     world = WORLDS[name]
     return Split(name, world.things + (STUFF if world.stuff else ()), world.unseen)
 

@@ -26,8 +26,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 from tqdm.auto import tqdm
 from .cells import CellCache, needs_instances
-from .config import Config, data_split
-from .core import IGNORE, seed_everything
+from .config import Config, check_config, data_split
+from .core import IGNORE, in_short, seed_everything
 from .datasets import DATASETS, SegmentationFolder, batches
 from .images import atomic, make_room, train_transform
 from .losses import count_pairs, pseudo_labels, segmentation_loss, strict_pseudo_labels
@@ -43,6 +43,7 @@ def load_part(
     split:Split|None=None, # another reading of the same classes; None: what the config means
 )->SegmentationFolder:
     "A part of a config's data set."
+    check_config(cfg)
     transform = train_transform(cfg.crop, cfg.short_side) if training and cfg.short_side else None
     hide = training and cfg.mode in ('inductive', 'strict')
     spec, split = DATASETS[cfg.data], split or data_split(cfg)
@@ -158,6 +159,7 @@ def load_model(
     cfg:Config|None=None, # what it must have been made with; None: whatever it was
 )->OCZSS: # in eval mode
     "The trained model in a checkpoint."
+    if cfg is not None: check_config(cfg)
     state = read_checkpoint(path)
     stored = stored_config(state['config'], path)
     if cfg and (found := differing(asdict(stored), asdict(cfg))):
@@ -381,6 +383,13 @@ def _train(run, train_set, every, workers, progress, watch):
         warnings.warn(f'{steps - int(run.labelled)} of {steps} batches had not one labelled pixel')
 
 # %% ../nbs/18_train.ipynb #18-036
+def _check_counts(**counts):
+    "ValueError for the first number of steps or portions, or seed, that is none."
+    for name, value in counts.items():
+        least = 0 if name == 'seed' else 1
+        if not isinstance(value, int) or not least <= value < 2**32:
+            raise ValueError(f'{name} is {in_short(value)}: give a whole number, at least {least} and below 2**32')
+
 def fit(
     cfg:Config,
     train_set:SegmentationFolder, # see `load_part`
@@ -398,9 +407,8 @@ def fit(
     watch=None, # called with the `Run` before the first step and after each save, in every process; see `follow`
 )->OCZSS: # trained, in eval mode
     "Train a model, or finish training it."
-    for name, steps in dict(every=every, until=until).items():
-        if steps is not None and steps < 1: raise ValueError(f'{name} is {steps}: give a number of steps, at least 1')
-    if accumulate < 1: raise ValueError(f'accumulate is {accumulate}: give a number of portions, at least 1')
+    check_config(cfg)
+    _check_counts(seed=seed, every=every, until=cfg.iterations if until is None else until, accumulate=accumulate)
     if cfg.data in DATASETS: check_classes(data_split(cfg), train_set.split)
     accelerator, last = _accelerator(precision), min(until or cfg.iterations, cfg.iterations)
     call = dict(config=asdict(cfg), path=str(path), seed=seed, begin=str(begin), until=until, every=every)
