@@ -8,6 +8,7 @@ __all__ = ['TRIES', 'CONVERSIONS', 'CONTEXT_IDS', 'verify', 'fetch', 'unpack', '
            'label_order', 'published_labels', 'convert_stuff', 'convert', 'histogram', 'check']
 
 # %% ../nbs/25_archives.ipynb #25-003
+import errno
 import json
 import os
 import shutil
@@ -15,12 +16,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PureWindowsPath
-from tempfile import TemporaryFile
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from .core import IGNORE, Registry
 from .images import atomic, make_room, open_image, open_mask, save_mask
-from .datasets import _plain, COCO_UNUSED, DATASETS, LABELS, Archive, DataSpec, checksum, read_list, write_list
+from .datasets import _plain, COCO_UNUSED, DATASETS, Archive, DataSpec, checksum, read_list, write_list
 
 # %% ../nbs/25_archives.ipynb #25-011
 class _Resume:

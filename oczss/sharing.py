@@ -11,12 +11,10 @@ import hashlib
 import json
 from importlib.util import find_spec
 from pathlib import Path
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from .config import variant
-from .core import shipped
 from .experiments import provenance
 from .images import atomic
 from .model import OCZSS, restore
