@@ -145,7 +145,7 @@ def _bytes(values):
 # %% ../nbs/03_images.ipynb #03-025
 def _from_array(values):
     if isinstance(values, torch.Tensor):
-        if values.layout != torch.strided or values.is_meta: raise ValueError('a tensor of an image holds all its pixels')
+        if values.layout != torch.strided or values.is_meta: raise ValueError('a tensor of an image is dense')
         values = values.detach().float() if values.dtype in (torch.bfloat16, torch.float16) else values.detach()
         values = (values.movedim(0, -1) if values.ndim == 3 else values).cpu().numpy() # c H W -> H W c
     channels = values.shape[2] if values.ndim == 3 else 1
