@@ -316,7 +316,8 @@ class SegmentationFolder(Dataset):
         self.spec, self.split, self.table = spec, split or spec.split, spec.table
         self.transform, self.inductive, self.instances = transform, inductive, instances
         if not isinstance(self.split, Split) or self.split.classes != spec.classes:
-            raise ValueError(f'split {in_short(getattr(split, "name", split))} does not list the classes of {spec.name}')
+            name = in_short(getattr(split, 'name', split))
+            raise ValueError(f'split {name} does not list the classes of {spec.name}')
         layout = spec.layout_of(part)
         if instances and layout.instances is None:
             raise ValueError(f'{spec.name} has no object numbers: open it without instances')
@@ -407,8 +408,9 @@ def _claim(root, world):
     note, ours = root/'world.json', dict(world=world, drawing=_drawing(world))
     if not note.is_file():
         if root.is_dir() and (held := sorted(p.name for p in root.iterdir() if not p.name.startswith('.'))):
-            raise ValueError(f'{root} holds other things ({", ".join(held[:3])}) and no world.json that says which world '
-                             'is drawn there: choose an empty folder')
+            found = ', '.join(held[:3])
+            raise ValueError(f'{root} holds other things ({found}) and no world.json that says which world is drawn '
+                             'there: choose an empty folder')
         with atomic(note) as draft: draft.write_text(json.dumps(ours))
     try: held = json.loads(note.read_text(encoding='utf-8'))
     except ValueError: held = None

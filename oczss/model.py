@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NAMED', 'FOLDER_KIND', 'CONFIG_FILE', 'WEIGHTS_FILE', 'CARD', 'Named', 'Segmentation', 'Segmenter', 'check_classes',
            'at_patches', 'own_names', 'networks', 'tuples', 'stored_config', 'restore', 'Shared', 'build_refinement',
-           'build_decoder', 'check_images', 'check_decoded', 'OCZSS', 'count_trainable', 'recomputing']
+           'build_decoder', 'check_images', 'check_decoded', 'Refining', 'OCZSS', 'count_trainable', 'recomputing']
 
 # %% ../nbs/17_model.ipynb #17-003
 import json
@@ -348,7 +348,41 @@ def check_decoded(
                      'it should return Decoded(logits, score)')
 
 # %% ../nbs/17_model.ipynb #17-025
-class OCZSS(Segmenter, Shared):
+class Refining(Segmenter):
+    "From an image to maps, for whatever has encoder, cells, start, refine, decoder and CLIP's scale."
+    def features(self, image:torch.Tensor, cells:torch.Tensor|None=None):
+        "What the encoder says, and (patches, objects) after refinement, None without it."
+        if self.cells is None and cells is not None: raise ValueError("cells were given, but cells is 'none' here")
+        check_images(image, self.text.dtype)
+        grid = patch_grid(self.encoder.visual, image)
+        if cells is not None: cells = check_given(cells, self.cfg.m, len(image), grid)
+        elif self.cells is not None: cells = self.cells(image)
+        encoded = self.encoder(normalise(image, self.stats), cells, 0 if cells is None else self.cfg.m)
+        if self.refine is None: return encoded, None
+        start = encoded.objects if self.start is None else self.start(len(image))
+        return encoded, self.refine(encoded.patches, start, cells)
+
+    def decode(self, encoded, refined, text:torch.Tensor)->Decoded:
+        "Match what `features` returns with text (k p d)."
+        patches = encoded.patches if refined is None else refined[0]
+        return check_decoded(self.decoder(patches, encoded.cls, text), self.cfg.decoder)
+
+    def maps(self, image:torch.Tensor, instances:torch.Tensor|None=None)->dict:
+        "As every model is read, and 'named': with what the frozen features are called."
+        cells = None if self.cells is None else self.cells(image, instances)
+        encoded, refined = self.features(image, cells)
+        decoded = self.decode(encoded, refined, self.text)
+        grid = encoded.patches.shape[2:]
+        own = encoded.patches if cells is None else at_patches(encoded.objects, cells, grid)
+        found = {name: reading(decoded, name) for name in ('mean', 'logits')}
+        return found | dict(named=found['mean'] + NAMED*own_names(own, self.text, self.scale))
+
+    def trainable(self)->dict: # name to parameter
+        "What training changes: everything but the frozen networks."
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+# %% ../nbs/17_model.ipynb #17-026
+class OCZSS(Refining, Shared):
     "Object-centric refinement for zero-shot segmentation; with parts taken out, OTSeg or ZegCLIP."
     def __init__(self,
         cfg:Config=Config(),
@@ -377,38 +411,7 @@ class OCZSS(Segmenter, Shared):
         "Decode refined patches."
         return self.decode(*self.features(image, cells), self.text if text is None else text)
 
-    def decode(self, encoded, refined, text:torch.Tensor)->Decoded:
-        "Match what `features` returns with text (k p d)."
-        patches = encoded.patches if refined is None else refined[0]
-        return check_decoded(self.decoder(patches, encoded.cls, text), self.cfg.decoder)
-
-    def maps(self, image:torch.Tensor, instances:torch.Tensor|None=None)->dict:
-        "As every model is read, and 'named': with what the frozen features are called."
-        cells = None if self.cells is None else self.cells(image, instances)
-        encoded, refined = self.features(image, cells)
-        decoded = self.decode(encoded, refined, self.text)
-        grid = encoded.patches.shape[2:]
-        own = encoded.patches if cells is None else at_patches(encoded.objects, cells, grid)
-        found = {name: reading(decoded, name) for name in ('mean', 'logits')}
-        return found | dict(named=found['mean'] + NAMED*own_names(own, self.text, self.scale))
-
-    def features(self, image:torch.Tensor, cells:torch.Tensor|None=None):
-        "What the encoder says, and (patches, objects) after refinement, None without it."
-        if self.cells is None and cells is not None: raise ValueError("cells were given, but cells is 'none' here")
-        check_images(image, self.text.dtype)
-        grid = patch_grid(self.encoder.visual, image)
-        if cells is not None: cells = check_given(cells, self.cfg.m, len(image), grid)
-        elif self.cells is not None: cells = self.cells(image)
-        encoded = self.encoder(normalise(image, self.stats), cells, 0 if cells is None else self.cfg.m)
-        if self.refine is None: return encoded, None
-        start = encoded.objects if self.start is None else self.start(len(image))
-        return encoded, self.refine(encoded.patches, start, cells)
-
-    def trainable(self)->dict: # name to parameter
-        "What training changes: everything but the frozen networks."
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
-
-# %% ../nbs/17_model.ipynb #17-032
+# %% ../nbs/17_model.ipynb #17-033
 def count_trainable(
     model:nn.Module, # an OCZSS
 )->dict: # part to number of parameters, and 'total'
@@ -419,7 +422,7 @@ def count_trainable(
         counts[part] = counts.get(part, 0) + p.numel()
     return counts | dict(total=sum(counts.values()))
 
-# %% ../nbs/17_model.ipynb #17-041
+# %% ../nbs/17_model.ipynb #17-042
 @contextmanager
 def recomputing(
     model:OCZSS,
