@@ -105,7 +105,7 @@ def picture_grid(
     model, # an OCZSS
     data:Dataset, # some images with a split
     count:int=4, # the first of them
-)->Figure: # a row an image: picture, truth, both readings
+)->Figure: # a row an image: picture, truth, every reading
     "What a model makes of a few images."
     cfg, device, shown, titles = model.cfg, model.text.device, [], []
     training = model.training
@@ -118,7 +118,7 @@ def picture_grid(
         shown += [item['image'], *(overlay(item['image'], mask) for mask in masks.values())]
         titles += [item['name'], *masks]
     model.train(training)
-    fig = show_images(shown, titles, ncols=4, size=1.8)
+    fig = show_images(shown, titles, ncols=1 + len(masks), size=1.8)
     plt.close(fig) # it is for a file, or for whoever asked
     return fig
 
@@ -138,9 +138,9 @@ def plot_run(
     left.set(xlabel='step', ylabel='loss')
     for maps, rows in found.groupby('maps') if len(found) else ():
         for (name, words), colour in zip(SHOWN.items(), ('C0', 'C1', 'C2', 'C3')):
-            style = dict(color=colour, linestyle='-' if maps == 'mean' else ':', marker='.')
+            style = dict(color=colour, linestyle=dict(mean='-', logits=':').get(maps, '--'), marker='.')
             right.plot(rows['step'], 100*rows[name], label=words if maps == 'mean' else None, **style)
-    right.set(xlabel='step', ylabel='%', title='mean of both maps; dotted: logits alone')
+    right.set(xlabel='step', ylabel='%', title='mean of both maps; dotted: logits alone; dashed: with names')
     right.title.set_fontsize(8)
     if len(found): right.legend(fontsize=7)
     fig.tight_layout()
