@@ -361,7 +361,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pages', nargs='*', help='run only pages whose names contain one of these, and no other check')
     parser.add_argument('--workers', type=int, default=2, help='pages run at a time, one core each (2)')
-    parser.add_argument('--limit', type=int, default=300, help='seconds a page may take (300)')
+    parser.add_argument('--limit', type=int, default=600, help='seconds a page may take (600)')
     parser.add_argument('--times', action='store_true', help='write the seconds of the pages run into dev/times.csv')
     args = parser.parse_args()
     results = [] if args.pages else [run_check(check) for check in CHECKS]

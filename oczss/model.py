@@ -166,7 +166,7 @@ def own_names(
     return (scale*torch.einsum('bdhw,kd->bkhw', features, names)).log_softmax(1)
 
 # %% ../nbs/17_model.ipynb #17-017
-NAMED = .5 # weight of the names (ours)
+NAMED = 1. # weight of the names (ours)
 
 # %% ../nbs/17_model.ipynb #17-019
 FOLDER_KIND, CONFIG_FILE, WEIGHTS_FILE = 'oczss model 1', 'config.json', 'model.safetensors'
