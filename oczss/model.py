@@ -341,11 +341,14 @@ def check_images(
 def check_decoded(
     decoded, # what a decoder returned
     name:str, # the decoder's
+    k:int, # classes that it was given
 )->Decoded:
-    "The same; ValueError if it is no pair of maps."
-    if isinstance(decoded, Decoded): return decoded
-    raise ValueError(f'the decoder {name!r} returns a {type(decoded).__name__}: '
-                     'it should return Decoded(logits, score)')
+    "The same; ValueError if it is no pair of maps, or not of all classes."
+    if not isinstance(decoded, Decoded):
+        raise ValueError(f'the decoder {name!r} returns a {type(decoded).__name__}: '
+                         'it should return Decoded(logits, score)')
+    if decoded.logits.shape[1] == k: return decoded
+    raise ValueError(f'the decoder {name!r} scores {decoded.logits.shape[1]} classes, but was given {k}')
 
 # %% ../nbs/17_model.ipynb #17-025
 class Refining(Segmenter):
@@ -365,7 +368,7 @@ class Refining(Segmenter):
     def decode(self, encoded, refined, text:torch.Tensor)->Decoded:
         "Match what `features` returns with text (k p d)."
         patches = encoded.patches if refined is None else refined[0]
-        return check_decoded(self.decoder(patches, encoded.cls, text), self.cfg.decoder)
+        return check_decoded(self.decoder(patches, encoded.cls, text), self.cfg.decoder, len(text))
 
     def maps(self, image:torch.Tensor, instances:torch.Tensor|None=None)->dict:
         "As every model is read, and 'named': with what the frozen features are called."
