@@ -264,6 +264,7 @@ def _warn(model, names):
 # %% ../nbs/36_cli.ipynb #36-025
 def evaluate(args):
     "Print the protocol's numbers."
+    from oczss.results import WORDS
     from oczss.train import load_part
     if args.out is not None: _may_replace(args.out)
     model = find_model(args)
@@ -275,10 +276,10 @@ def evaluate(args):
     both = model.measure(data, bias, workers=args.workers, progress=not args.quiet)
     found, split, part = both[model.cfg.maps], model.split, args.part or spec.val
     _warn(model, split.classes)
-    shown = dict(mIoU_S='mIoU(S)', mIoU_U='mIoU(U)', hIoU='hIoU', mIoU='mIoU', pAcc='pAcc')
     print(f'{split.name}, {part}: {len(data)} images, '
           f'{len(split.seen_ids)} seen and {len(split.unseen_ids)} unseen classes')
-    print('  '.join(f'{words} {100*found[key]:.1f}' for key, words in shown.items()))
+    shown = 'mIoU_S', 'mIoU_U', 'hIoU', 'mIoU', 'pAcc'
+    print('  '.join(f'{WORDS[key]} {100*found[key]:.1f}' for key in shown))
     if args.classwise:
         for name, value in found['iou'].items():
             print(f'{100*value:6.1f}  {name}{" (unseen)" if name in split.unseen else ""}')

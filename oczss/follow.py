@@ -7,7 +7,7 @@ __all__ = ['SHOWN', 'PACKAGES', 'loss_table', 'part_table', 'write_table', 'rows
            'picture_grid', 'plot_run', 'keep_file', 'prune', 'check_trackers', 'start_tracker', 'RunFolder', 'is_best',
            'Watch']
 
-# %% ../nbs/28_follow.ipynb #28-003
+# %% ../nbs/28_follow.ipynb #28-004
 import json
 import math
 import os
@@ -26,10 +26,10 @@ from .core import overlay, show_images
 from .evaluate import predict_labels
 from .experiments import provenance
 from .images import atomic
-from .results import NUMBERS
+from .results import NUMBERS, WORDS
 from .train import Run, learning_rate
 
-# %% ../nbs/28_follow.ipynb #28-008
+# %% ../nbs/28_follow.ipynb #28-009
 def loss_table(
     record:dict, # of a checkpoint
     cfg, # the Config
@@ -55,7 +55,7 @@ def write_table(
     "Write a table, whole or not at all."
     with atomic(path) as draft: table.to_csv(draft, index=False)
 
-# %% ../nbs/28_follow.ipynb #28-011
+# %% ../nbs/28_follow.ipynb #28-012
 def rows_until(
     path:Path, # .csv with a column `step`; it need not exist
     step:int, # the last one to keep
@@ -77,7 +77,7 @@ def add_rows(
     old = rows_until(path, step - 1)
     write_table(path, pd.concat([old, new]) if len(old) else new)
 
-# %% ../nbs/28_follow.ipynb #28-014
+# %% ../nbs/28_follow.ipynb #28-015
 def some_of(
     data:Dataset, # see `load_part`
     n:int, # images; all if there are no more
@@ -99,7 +99,7 @@ def validate(
     found = model.measure(data, workers=workers, progress=False)
     return [dict(maps=maps) | {name: numbers[name] for name in NUMBERS} for maps, numbers in found.items()]
 
-# %% ../nbs/28_follow.ipynb #28-016
+# %% ../nbs/28_follow.ipynb #28-017
 @torch.no_grad()
 def picture_grid(
     model, # an OCZSS
@@ -122,8 +122,8 @@ def picture_grid(
     plt.close(fig) # it is for a file, or for whoever asked
     return fig
 
-# %% ../nbs/28_follow.ipynb #28-019
-SHOWN = dict(hIoU='hIoU', mIoU='mIoU', mIoU_S='mIoU(S)', mIoU_U='mIoU(U)')
+# %% ../nbs/28_follow.ipynb #28-020
+SHOWN = 'hIoU', 'mIoU', 'mIoU_S', 'mIoU_U' # of WORDS
 
 def plot_run(
     folder:str|Path, # of a run
@@ -137,16 +137,16 @@ def plot_run(
     left.plot(losses['step'], losses['total'], marker='.')
     left.set(xlabel='step', ylabel='loss')
     for maps, rows in found.groupby('maps') if len(found) else ():
-        for (name, words), colour in zip(SHOWN.items(), ('C0', 'C1', 'C2', 'C3')):
+        for name, colour in zip(SHOWN, ('C0', 'C1', 'C2', 'C3')):
             style = dict(color=colour, linestyle=dict(mean='-', logits=':').get(maps, '--'), marker='.')
-            right.plot(rows['step'], 100*rows[name], label=words if maps == 'mean' else None, **style)
+            right.plot(rows['step'], 100*rows[name], label=WORDS[name] if maps == 'mean' else None, **style)
     right.set(xlabel='step', ylabel='%', title='mean of both maps; dotted: logits alone; dashed: with names')
     right.title.set_fontsize(8)
     if len(found): right.legend(fontsize=7)
     fig.tight_layout()
     return fig
 
-# %% ../nbs/28_follow.ipynb #28-021
+# %% ../nbs/28_follow.ipynb #28-022
 def keep_file(
     path:str|Path, # a file
     kept:str|Path, # its second name
@@ -167,7 +167,7 @@ def prune(
     for step, path in found.items():
         if step not in stays: path.unlink()
 
-# %% ../nbs/28_follow.ipynb #28-024
+# %% ../nbs/28_follow.ipynb #28-025
 def check_trackers(
     names, # of trackers; None: TensorBoard if it is installed
 )->tuple:
@@ -198,7 +198,7 @@ def start_tracker(
         raise ValueError(f'the tracker {name} could not be started: {" ".join(str(error).split())}') from error
     return tracker
 
-# %% ../nbs/28_follow.ipynb #28-027
+# %% ../nbs/28_follow.ipynb #28-028
 class RunFolder:
     "A run's folder and its trackers, kept by the first process."
     def __init__(self, folder, keep, track):
@@ -237,7 +237,7 @@ class RunFolder:
     def finish(self):
         for tracker in self.trackers: tracker.finish()
 
-# %% ../nbs/28_follow.ipynb #28-029
+# %% ../nbs/28_follow.ipynb #28-030
 def is_best(
     rows:list, # of a validation, see `validate`
     before:pd.DataFrame, # those of earlier ones
@@ -249,7 +249,7 @@ def is_best(
     earlier = before[before['maps'] == read][goal] if len(before) else []
     return not len(earlier) or now[goal] > earlier.max()
 
-# %% ../nbs/28_follow.ipynb #28-031
+# %% ../nbs/28_follow.ipynb #28-032
 class Watch(RunFolder):
     "Follow a training in a folder (ours); give it to `fit` as `watch`."
     def __init__(self,

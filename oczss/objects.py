@@ -6,7 +6,7 @@
 __all__ = ['find_trained', 'method_model', 'region_colours', 'borders', 'innermost', 'draw_regions', 'agreement', 'at_pixels',
            'Round', 'Trace', 'trace', 'draw_attention', 'image_ious']
 
-# %% ../nbs/31_objects.ipynb #31-003
+# %% ../nbs/31_objects.ipynb #31-004
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from .experiments import slug
 from .methods import METHODS, build_model
 from .train import load_model, read_checkpoint
 
-# %% ../nbs/31_objects.ipynb #31-006
+# %% ../nbs/31_objects.ipynb #31-007
 def find_trained(
     method:str, # a key of METHODS
     runs:str|Path='runs', # folder of experiments
@@ -48,7 +48,7 @@ def method_model(
     seed_everything(seed)
     return build_model(cfg).eval(), 'untrained'
 
-# %% ../nbs/31_objects.ipynb #31-011
+# %% ../nbs/31_objects.ipynb #31-012
 def region_colours(
     *labels, # arrays of integers that shall share colours
 )->dict: # label to colour, three floats in [0, 1]; grey from the eleventh on
@@ -74,7 +74,7 @@ def innermost(
     depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
     return np.unravel_index(depth.argmax(), depth.shape)
 
-# %% ../nbs/31_objects.ipynb #31-013
+# %% ../nbs/31_objects.ipynb #31-014
 def draw_regions(
     ax, # matplotlib axes
     image, # what `to_picture` takes, of the labels' size
@@ -100,7 +100,7 @@ def draw_regions(
     ax.set_title(title, fontsize=8)
     ax.axis('off')
 
-# %% ../nbs/31_objects.ipynb #31-016
+# %% ../nbs/31_objects.ipynb #31-017
 def agreement(
     groups, # (H W) integers: group of every pixel
     truth, # (H W) integers: object of every pixel
@@ -119,7 +119,7 @@ def at_pixels(
     grid = cells.unflatten(-1, (h, -1)) # b h w
     return F.interpolate(grid[:, None].double(), size, mode='nearest-exact')[:, 0].to(cells.dtype)
 
-# %% ../nbs/31_objects.ipynb #31-025
+# %% ../nbs/31_objects.ipynb #31-026
 class Round(NamedTuple):
     "One round of refinement, of a batch of images."
     looks: torch.Tensor   # (b m n) attention of objects to patches, one in sum over patches; mean over heads
@@ -152,7 +152,7 @@ def trace(
               for (looks, objects), (hears, patches) in zip(calls[::2], calls[1::2])]
     return Trace(cells, encoded.patches, rounds)
 
-# %% ../nbs/31_objects.ipynb #31-029
+# %% ../nbs/31_objects.ipynb #31-030
 def draw_attention(
     ax, # matplotlib axes
     looks, # (h w) attention of one object, one in sum; array or tensor
@@ -169,7 +169,7 @@ def draw_attention(
     ax.axis('off')
     return drawn
 
-# %% ../nbs/31_objects.ipynb #31-046
+# %% ../nbs/31_objects.ipynb #31-047
 def image_ious(
     labels:np.ndarray, # (H W) predicted classes
     target:np.ndarray, # (H W) true classes, or IGNORE

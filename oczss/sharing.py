@@ -6,7 +6,7 @@
 __all__ = ['READ', 'RECORD', 'TABLE', 'GRAPHS', 'measured_lines', 'validated_lines', 'record_of', 'share', 'FixedClasses',
            'export_model']
 
-# %% ../nbs/29_sharing.ipynb #29-003
+# %% ../nbs/29_sharing.ipynb #29-004
 import hashlib
 import json
 from importlib.util import find_spec
@@ -19,11 +19,12 @@ from .experiments import provenance
 from .images import atomic
 from .model import OCZSS, restore
 from .protocol import check_names
+from .results import WORDS
 from .sinkhorn import relative_error
 from .train import load_model, read_checkpoint
 
-# %% ../nbs/29_sharing.ipynb #29-008
-READ = dict(hIoU='hIoU', mIoU_S='mIoU(S)', mIoU_U='mIoU(U)', mIoU='mIoU', pAcc='pAcc')
+# %% ../nbs/29_sharing.ipynb #29-009
+READ = 'hIoU', 'mIoU_S', 'mIoU_U', 'mIoU', 'pAcc' # of WORDS, in the order of the card
 
 def _number(x): return '–' if x is None or x != x else f'{100*x:.1f}' # NaN: not defined
 
@@ -54,7 +55,7 @@ def validated_lines(
     return [_line(path, f'validation images, step {step}', row['maps'], row)
             for _, row in rows[rows['step'] == step].iterrows()]
 
-# %% ../nbs/29_sharing.ipynb #29-009
+# %% ../nbs/29_sharing.ipynb #29-010
 RECORD = '''## Training
 
 {steps} steps of {batch} images on `{data}` (mode {mode}), seed {seed}, precision {precision}, in {minutes:.1f} minutes
@@ -84,7 +85,7 @@ def record_of(
     known = json.loads(told.read_text(encoding='utf-8')) if told.is_file() else provenance()
     where = 'It was trained' if told.is_file() else 'It was shared (where it was trained is not recorded)'
     program = f'{where} with oczss {known["version"]}, commit {known["commit"] or "unknown"}, PyTorch {known["torch"]}.'
-    table = TABLE.format(head=' | '.join(READ.values()), dashes='---|'*len(READ), lines='\n'.join(lines))
+    table = TABLE.format(head=' | '.join(WORDS[name] for name in READ), dashes='---|'*len(READ), lines='\n'.join(lines))
     cfg, parts = state['config'], state['parts']
     images = hashlib.sha256(json.dumps(state['data'], sort_keys=True).encode()).hexdigest()[:10]
     return RECORD.format(
@@ -93,7 +94,7 @@ def record_of(
         devices=', '.join(sorted({p['device'] for p in parts})), loss=state['losses'][-1]['total'],
         numbers=table if lines else '\nNothing was measured.')
 
-# %% ../nbs/29_sharing.ipynb #29-012
+# %% ../nbs/29_sharing.ipynb #29-013
 def share(
     checkpoint:str|Path, # of `fit`
     folder:str|Path|None=None, # where to write the model; new or empty; None: nowhere
@@ -114,7 +115,7 @@ def share(
             raise ValueError(f'{push} could not be sent to the Hub: {" ".join(str(error).split())}') from error
     return model
 
-# %% ../nbs/29_sharing.ipynb #29-025
+# %% ../nbs/29_sharing.ipynb #29-026
 class FixedClasses(nn.Module):
     "An OCZSS whose classes and transport steps are settled: image in, the scores that are read at test out."
     def __init__(self,
@@ -132,7 +133,7 @@ class FixedClasses(nn.Module):
     )->torch.Tensor: # (b k h w), before the sigmoid
         return self.model.maps(image)[self.model.cfg.maps]
 
-# %% ../nbs/29_sharing.ipynb #29-028
+# %% ../nbs/29_sharing.ipynb #29-029
 def _write_pt2(fixed, image, path):
     "A graph of torch.export; what it computes once it is read again."
     program = torch.export.export(fixed, (image,))
