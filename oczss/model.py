@@ -37,6 +37,7 @@ from .images import atomic, check_size, normalise, open_image
 from .prompts import PromptedEncoder, patch_grid, run_block
 from .protocol import Split, check_names
 from .refine import ORA, RandomObjects
+from .voronoi import voronoi
 
 # %% ../nbs/17_model.ipynb #17-006
 class Named(nn.Module):
@@ -175,7 +176,7 @@ def networks(
     cfg:Config,
 )->dict: # file to checksum
     "What weights that ship with the workbook a config uses; others are named in the config."
-    blind = ('none', 'nomask', 'grid', 'colour', 'clip', 'objects') # sources that do not look through that network
+    blind = ('none', 'nomask', 'grid', 'colour', 'clip', 'attention', 'objects') # sources that do not look through that network
     used = dict(clip=cfg.clip, ssl=None if cfg.cells in blind and cfg.training_free != 'proxy' else cfg.ssl)
     files = [f'{kind}_toy.safetensors' for kind, name in used.items() if name == 'toy']
     return {file: checksum(shipped(file))[:15] for file in files}
@@ -317,7 +318,8 @@ def build_refinement(
 )->ORA:
     "ORA as a config asks for it; a prior needs cells to refer to."
     prior = 0. if cfg.cells == 'none' else cfg.prior
-    return ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations, cfg.gate, prior)
+    fewer = cfg.near > 0 and cfg.cells != 'none'
+    return ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations, cfg.gate, prior, fewer=fewer)
 
 def build_decoder(
     cfg:Config,
@@ -358,12 +360,20 @@ class Refining(Segmenter):
         if self.cells is None and cells is not None: raise ValueError("cells were given, but cells is 'none' here")
         check_images(image, self.text.dtype)
         grid = patch_grid(self.encoder.visual, image)
-        if cells is not None: cells = check_given(cells, self.cfg.m, len(image), grid)
+        if cells is not None: cells = check_given(cells, self.cfg.m, len(image), grid, fewer=self.cfg.near > 0)
         elif self.cells is not None: cells = self.cells(image)
         encoded = self.encoder(normalise(image, self.stats), cells, 0 if cells is None else self.cfg.m)
         if self.refine is None: return encoded, None
         start = encoded.objects if self.start is None else self.start(len(image))
         return encoded, self.refine(encoded.patches, start, cells)
+
+    def located(self, image:torch.Tensor, instances:torch.Tensor|None=None):
+        "Cells of the source (b n), None without one; then made `again` of the patches that they have refined (ours)."
+        cells, cfg = None if self.cells is None else self.cells(image, instances), self.cfg
+        for _ in range(cfg.again):
+            patches, _ = self.features(image, cells)[1]
+            cells = voronoi(patches, cfg.m, cfg.lloyd, cfg.position, cfg.centre, cfg.near)
+        return cells
 
     def decode(self, encoded, refined, text:torch.Tensor)->Decoded:
         "Match what `features` returns with text (k p d)."
@@ -372,7 +382,7 @@ class Refining(Segmenter):
 
     def maps(self, image:torch.Tensor, instances:torch.Tensor|None=None)->dict:
         "As every model is read, and 'named': with what the frozen features are called."
-        cells = None if self.cells is None else self.cells(image, instances)
+        cells = self.located(image, instances)
         encoded, refined = self.features(image, cells)
         decoded = self.decode(encoded, refined, self.text)
         grid = encoded.patches.shape[2:]
@@ -412,9 +422,10 @@ class OCZSS(Refining, Shared):
         cells:torch.Tensor|None=None, # (b n) or (b h w) in [0, m), or EVERY; None: from the config's source
     )->Decoded: # logits and score map on the patch grid
         "Decode refined patches."
+        if cells is None and self.cfg.again and not self.training: cells = self.located(image)
         return self.decode(*self.features(image, cells), self.text if text is None else text)
 
-# %% ../nbs/17_model.ipynb #17-033
+# %% ../nbs/17_model.ipynb #17-037
 def count_trainable(
     model:nn.Module, # an OCZSS
 )->dict: # part to number of parameters, and 'total'
@@ -425,7 +436,7 @@ def count_trainable(
         counts[part] = counts.get(part, 0) + p.numel()
     return counts | dict(total=sum(counts.values()))
 
-# %% ../nbs/17_model.ipynb #17-042
+# %% ../nbs/17_model.ipynb #17-046
 @contextmanager
 def recomputing(
     model:OCZSS,

@@ -6,7 +6,7 @@
 __all__ = ['split_heads', 'join_heads', 'Stage', 'ObjectStage', 'gru_gates', 'PatchStage', 'check_widths', 'check_members', 'ORA',
            'RandomObjects']
 
-# %% ../nbs/11_refine.ipynb #11-002
+# %% ../nbs/11_refine.ipynb #11-003
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -14,7 +14,7 @@ from torch import nn
 from .granularity import Granularity, Pointwise
 from .voronoi import EVERY, membership
 
-# %% ../nbs/11_refine.ipynb #11-005
+# %% ../nbs/11_refine.ipynb #11-006
 def split_heads(x:torch.Tensor, heads:int): # (b t d) to (b heads t d/heads)
     "Cut the width into heads."
     return rearrange(x, 'b t (heads e) -> b heads t e', heads=heads)
@@ -23,7 +23,7 @@ def join_heads(x:torch.Tensor): # (b heads t d/heads) to (b t d)
     "Put the heads side by side."
     return rearrange(x, 'b heads t e -> b t (heads e)')
 
-# %% ../nbs/11_refine.ipynb #11-008
+# %% ../nbs/11_refine.ipynb #11-009
 class Stage(nn.Module):
     "Norms, output projection, GRU and MLP of one stage; `update` is the same in both."
     def __init__(self,
@@ -55,7 +55,7 @@ class Stage(nn.Module):
         "The pre-norm MLP with its shortcut."
         return x + self.mlp(self.norm_mlp(x))
 
-# %% ../nbs/11_refine.ipynb #11-011
+# %% ../nbs/11_refine.ipynb #11-012
 class ObjectStage(Stage):
     "objects <- GRU(objects, attention(objects -> patches))."
     def __init__(self, d:int, heads:int, project, gate:float=0.): # project() makes Granularity or Pointwise
@@ -87,7 +87,7 @@ class ObjectStage(Stage):
         a, grid = self.attend(objects, patches, h, prior)
         return self.update(objects, self.out(join_heads(self.value.mix(a, grid))))
 
-# %% ../nbs/11_refine.ipynb #11-013
+# %% ../nbs/11_refine.ipynb #11-014
 def gru_gates(
     from_input:torch.Tensor, # (... 3d) input half of the gates, bias included: reset, update, candidate
     x:torch.Tensor, # (... d) the old state
@@ -100,7 +100,7 @@ def gru_gates(
     z = torch.sigmoid(update_i + update_h)
     return (1 - z) * candidate + z * x
 
-# %% ../nbs/11_refine.ipynb #11-015
+# %% ../nbs/11_refine.ipynb #11-016
 class PatchStage(Stage):
     "patches <- GRU(patches, attention(patches -> objects))."
     def __init__(self, d:int, heads:int, project, gate:float=3.): # project() makes Granularity or Pointwise
@@ -140,7 +140,7 @@ class PatchStage(Stage):
         gates = a.flatten(1, 2).mT @ of_objects.flatten(1, 2) + of_bias # b n 3d
         return self.feed(gru_gates(gates, patches, self.gru))
 
-# %% ../nbs/11_refine.ipynb #11-019
+# %% ../nbs/11_refine.ipynb #11-020
 def check_widths(
     patches:torch.Tensor, # (b d h w)
     objects:torch.Tensor, # (b m d)
@@ -162,7 +162,7 @@ def check_members(
         found = cells[wrong].unique().tolist()[:8]
         raise ValueError(f'cells hold {found}, but there are {m} objects: give 0..{m-1}, or {EVERY} for all of them')
 
-# %% ../nbs/11_refine.ipynb #11-020
+# %% ../nbs/11_refine.ipynb #11-021
 class ORA(nn.Module):
     "Rounds of objects reading patches and patches reading objects (paper; width, norms, MLP and start ours)."
     def __init__(self,
@@ -174,10 +174,11 @@ class ORA(nn.Module):
         gate:float=3., # start value of the patches' update-gate bias; large: patches start unchanged
         prior:float=0., # start of a learned preference of a patch and its own object for each other; 0: none (paper)
         fast:bool=True, # fold the projections into the few objects; the same function
+        fewer:bool=False, # whether objects may have no patch; nobody reads those then (ours)
     ):
         super().__init__()
         if rounds < 1: raise ValueError(f'rounds is {rounds}; ORA needs at least one')
-        self.d, self.rounds, self.fast = d, rounds, fast
+        self.d, self.rounds, self.fast, self.fewer = d, rounds, fast, fewer
         self.prior = nn.Parameter(torch.tensor(float(prior))) if prior else None
         project = (lambda: Granularity(d, dilations)) if granularity else (lambda: Pointwise(d))
         self.object_stage = ObjectStage(d, heads, project)
@@ -189,24 +190,32 @@ class ORA(nn.Module):
         check_members(cells, m)
         return self.prior * membership(cells, m)[:, None].to(self.prior)
 
+    def hidden(self, cells:torch.Tensor|None, m:int): # (b n) and objects; to (b 1 m 1), or 0 where all are there
+        "What keeps patches from reading objects that have no patch: minus infinity for those."
+        if not self.fewer: return 0.
+        if cells is None: raise ValueError('cells is None, but objects of this ORA may have no patch: say whose is whose')
+        absent = ~membership(cells, m).any(-1) # b m
+        return torch.zeros_like(absent, dtype=torch.float).masked_fill(absent, float('-inf'))[:, None, :, None]
+
     def forward(self,
         patches:torch.Tensor, # (b d h w), of unit length
         objects:torch.Tensor, # (b m d), of unit length
-        cells:torch.Tensor|None=None, # (b n) the object of every patch, or EVERY; needed with a prior
+        cells:torch.Tensor|None=None, # (b n) the object of every patch, or EVERY; needed with a prior or `fewer`
     ): # patches (b d h w) and objects (b m d), refined, not normalised
         "Refined patches and objects."
         check_widths(patches, objects, self.d)
-        h, prior = patches.shape[2], self.preference(cells, objects.shape[1])
+        h, m = patches.shape[2], objects.shape[1]
+        prior, hidden = self.preference(cells, m), self.hidden(cells, m)
         patches = rearrange(patches, 'b d h w -> b (h w) d') * self.d ** .5
         objects = objects * self.d ** .5
         one, two = (s if self.fast else s.literal for s in (self.object_stage, self.patch_stage))
         for _ in range(self.rounds):
             objects = one(objects, patches, h, prior)
-            patches = two(patches, objects, h, prior)
+            patches = two(patches, objects, h, prior + hidden)
         patches = rearrange(patches * self.d ** -.5, 'b (h w) d -> b d h w', h=h)
         return patches, objects * self.d ** -.5
 
-# %% ../nbs/11_refine.ipynb #11-050
+# %% ../nbs/11_refine.ipynb #11-053
 class RandomObjects(nn.Module):
     "Objects that start from learned Gaussians (ablation; after Slot Attention, with a mean for each object)."
     def __init__(self,

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 from tqdm.auto import tqdm
 from .cells import CellCache, needs_instances
-from .config import Config, check_config, data_split
+from .config import Config, check_config, data_split, stated
 from .core import IGNORE, in_short, seed_everything
 from .datasets import DATASETS, SegmentationFolder, batches
 from .images import atomic, make_room, train_transform
@@ -173,7 +173,7 @@ def _resume(path, model, opt, here):
     "Restore parameters and optimiser; what the checkpoint has recorded."
     state = read_checkpoint(path)
     again = 'give another path to start anew'
-    if found := differing(state['config'], asdict(model.cfg)):
+    if found := differing(stated(state['config']), stated(asdict(model.cfg))):
         raise ValueError(f'{path} was made with another config: {found}; {again}')
     if tuples(state['classes']) != asdict(model.trained_on):
         raise ValueError(f'{path} was made for other classes; {again}')
