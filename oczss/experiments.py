@@ -142,7 +142,7 @@ ask('clustering', 'What makes good cells of the same features?',
 ask('start', 'Must the objects come out of CLIP?',
     {'object tokens': dict(object_start='tokens'), 'random': dict(object_start='random')})
 ask('beyond', 'What goes beyond the paper, and helps?', {
-    'OC-ZSS': {}, 'twelve objects': dict(m=12), 'as many objects as needed': dict(m=16, near=.6),
+    'OC-ZSS': {}, 'twelve objects': dict(m=12), 'as many objects as needed': dict(m=24, near=.55),
     'cells made again': dict(again=1), "cells of CLIP's attention": dict(cells='attention')})
 ask('length', 'Does a longer training close the gap, or open it?',
     {f'{name}, {steps} steps': own | dict(iterations=steps)
