@@ -57,7 +57,9 @@ class ModelFields(DataFields):
     again: int = knob(0, least=0, most=100, test=True, later=True)
     visual_prompts: int = knob(10, least=0, most=1000) # C: 10 on VOC and Context, 100 on COCO-Stuff
     dropout: float = knob(.1, least=0, below=1) # C: on visual prompts and transport plans
+    two_way: bool = knob(True, later=True)   # P: in the encoder patches look at their object, too; False: objects alone
     rounds: int = knob(2, least=0, most=100) # S; 0 leaves ORA out; P: 4, and 5 on Context
+    shared: bool = knob(True, later=True)    # P: all rounds have the same weights
     object_start: str = knob('tokens', choices=('tokens', 'random')) # of refinement: object tokens (P), or random
     heads: int = knob(8, least=1)            # of ORA's attentions
     gate: float = knob(3.)                   # start of the bias of ORA's patch gate; large: patches start unchanged
@@ -78,6 +80,7 @@ class Config(ModelFields):
     focal: float = knob(100., least=0)       # C: weight of the focal loss
     dice: float = knob(1., least=0)          # C: weight of the dice loss
     ignored_as_negative: bool = knob(False)  # C: True, a pixel of no class is a negative of every class
+    train_images: int | None = knob(None, least=1, later=True) # the first so many of the list; None: all
     iterations: int = knob(300, least=1)     # steps; P: 20k on VOC
     batch: int = knob(16, least=1, most=4096) # images a step, over all processes
     lr: float = knob(1e-2, above=0)          # AdamW; P: 2.5e-5, C: ten times that on all that we train

@@ -141,6 +141,13 @@ ask('clustering', 'What makes good cells of the same features?',
     {row: dict(zip(('lloyd', 'position', 'centre'), how)) for row, how in CLUSTERING.items()})
 ask('start', 'Must the objects come out of CLIP?',
     {'object tokens': dict(object_start='tokens'), 'random': dict(object_start='random')})
+ask('sharing', 'Must the rounds share their weights?',
+    {'shared': dict(shared=True), 'each its own': dict(shared=False)})
+ask('mask', 'Must patches look at their objects in the encoder?',
+    {'two ways': dict(two_way=True), 'one way': dict(two_way=False)})
+ask('images', 'How many images does training need?',
+    {f'{name}, {count} images': own | dict(train_images=count)
+     for name, own in MAIN.items() for count in (100, 200, 400, 800)})
 ask('beyond', 'What goes beyond the paper, and helps?', {
     'OC-ZSS': {}, 'twelve objects': dict(m=12), 'as many objects as needed': dict(m=24, near=.55),
     'cells made again': dict(again=1), "cells of CLIP's attention": dict(cells='attention')})
@@ -161,7 +168,8 @@ ask('naming', 'Which cells do object prompts name best, with nothing trained?',
     | {row: NAMING | dict(zip(('lloyd', 'position', 'centre'), how))
        for row, how in CLUSTERING.items() if row != 'Lloyd, positions'} # as the toy preset has it
     | {f'cells of {name}': NAMING | dict(cells=name) for name in ('grid', 'colour', 'clip', 'attention', 'objects')}
-    | {f'short side {side}': NAMING | dict(ssl_side=side) for side in (64, 96, 192, 256)}, seeds=1, part='val')
+    | {f'short side {side}': NAMING | dict(ssl_side=side) for side in (64, 96, 192, 256)}
+    | {'one-way mask': NAMING | dict(two_way=False)}, seeds=1, part='val')
 ask('workbook', 'The baseline beside OC-ZSS, once.', MAIN, seeds=1);
 
 # %% ../nbs/21_experiments.ipynb #21-020

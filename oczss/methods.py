@@ -111,7 +111,7 @@ class TrainingFree(Segmenter):
         how, clip = TRAINING_FREE[cfg.training_free], build_clip(cfg.clip, cfg.clip_weights)
         super().__init__(replace(cfg, bias=0.), clip, classes, 'mean')
         self.how, self.scale, self.stats = how, clip.logit_scale.exp().item(), clip_stats(clip)
-        self.encoder = PromptedEncoder(clip.visual, visual_prompts=0)
+        self.encoder = PromptedEncoder(clip.visual, visual_prompts=0, two_way=cfg.two_way)
         self.features = SSLFeatures(cfg.ssl, cfg.ssl_weights, cfg.ssl_side) if cfg.training_free == 'proxy' else None
         self.cells = Cells(cfg, clip.visual) if cfg.training_free == 'cells' else None
         self.set_classes(self.trained_on)

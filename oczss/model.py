@@ -176,7 +176,7 @@ def networks(
     cfg:Config,
 )->dict: # file to checksum
     "What weights that ship with the workbook a config uses; others are named in the config."
-    blind = ('none', 'nomask', 'grid', 'colour', 'clip', 'attention', 'objects') # sources that do not look through that network
+    blind = ('none', 'nomask', 'grid', 'colour', 'clip', 'attention', 'objects') # sources without that network
     used = dict(clip=cfg.clip, ssl=None if cfg.cells in blind and cfg.training_free != 'proxy' else cfg.ssl)
     files = [f'{kind}_toy.safetensors' for kind, name in used.items() if name == 'toy']
     return {file: checksum(shipped(file))[:15] for file in files}
@@ -319,7 +319,8 @@ def build_refinement(
     "ORA as a config asks for it; a prior needs cells to refer to."
     prior = 0. if cfg.cells == 'none' else cfg.prior
     fewer = cfg.near > 0 and cfg.cells != 'none'
-    return ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations, cfg.gate, prior, fewer=fewer)
+    return ORA(d, cfg.heads, cfg.rounds, cfg.granularity, cfg.dilations, cfg.gate, prior,
+               fewer=fewer, shared=cfg.shared)
 
 def build_decoder(
     cfg:Config,
@@ -409,7 +410,7 @@ class OCZSS(Refining, Shared):
         d, decoder = clip.visual.output_dim, build_decoder(cfg, clip.visual.output_dim)
         super().__init__(cfg, clip, classes, decoder.text)
         self.stats, self.scale = clip_stats(clip), clip.logit_scale.exp().item()
-        self.encoder = PromptedEncoder(clip.visual, cfg.visual_prompts, dropout=cfg.dropout)
+        self.encoder = PromptedEncoder(clip.visual, cfg.visual_prompts, dropout=cfg.dropout, two_way=cfg.two_way)
         self.cells = None if cfg.cells == 'none' else Cells(cfg, clip.visual)
         self.start = RandomObjects(cfg.m, d) if cfg.rounds and cfg.object_start == 'random' else None
         self.refine = build_refinement(cfg, d) if cfg.rounds else None
@@ -443,7 +444,8 @@ def recomputing(
 ):
     "Keep the inputs of a model's blocks alone, and compute what is inside them once more for the gradients."
     again = lambda f: partial(checkpoint, f, use_reentrant=False)
-    stages = [] if model.refine is None else [model.refine.object_stage, model.refine.patch_stage]
+    rounds = [] if model.refine is None else model.refine.stages()
+    stages = dict.fromkeys(stage for pair in rounds for stage in pair) # once each
     parts = [*stages, *getattr(model.decoder, 'layers', ())]
     model.encoder.run = again(run_block)
     for part in parts: part.forward = again(part.forward)

@@ -7,7 +7,7 @@ __all__ = ['check_visual', 'patch_grid', 'image_tokens', 'queries_keys_values', 
            'check_cells', 'run_prompted', 'PromptedTower', 'PromptedEncoder', 'dense_attention', 'dense_affinity',
            'dense_values', 'proxy_affinity']
 
-# %% ../nbs/08_prompts.ipynb #08-002
+# %% ../nbs/08_prompts.ipynb #08-003
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import nn
 from .voronoi import object_mask
 
-# %% ../nbs/08_prompts.ipynb #08-005
+# %% ../nbs/08_prompts.ipynb #08-006
 def check_visual(
     visual:nn.Module, # the image tower of an open_clip model: `model.visual`
 ):
@@ -30,7 +30,7 @@ def check_visual(
         raise ValueError('the image tower has blocks of its own kind: '
                          "choose a CLIP with open_clip's default residual attention blocks")
 
-# %% ../nbs/08_prompts.ipynb #08-009
+# %% ../nbs/08_prompts.ipynb #08-010
 def patch_grid(
     visual:nn.Module, # open_clip VisionTransformer
     image:torch.Tensor, # (b c H W)
@@ -45,7 +45,7 @@ def patch_grid(
                          'resize or pad it')
     return H//ph, W//pw
 
-# %% ../nbs/08_prompts.ipynb #08-010
+# %% ../nbs/08_prompts.ipynb #08-011
 def image_tokens(
     visual:nn.Module, # open_clip VisionTransformer
     image:torch.Tensor, # (b c H W), normalised as CLIP wants it; H and W multiples of the patch
@@ -61,7 +61,7 @@ def image_tokens(
     patches = rearrange(x + positions, 'b d h w -> b (h w) d')
     return visual.ln_pre(torch.cat([cls.expand(len(x), 1, -1), patches], 1)), grid
 
-# %% ../nbs/08_prompts.ipynb #08-015
+# %% ../nbs/08_prompts.ipynb #08-016
 def queries_keys_values(
     block:nn.Module, # a residual attention block of open_clip
     x:torch.Tensor, # (b t d) tokens
@@ -87,14 +87,14 @@ def run_block(
     x = x + block.ls_1(project_heads(block, F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
-# %% ../nbs/08_prompts.ipynb #08-020
+# %% ../nbs/08_prompts.ipynb #08-021
 class Encoded(NamedTuple):
     "What the encoder returns; all vectors have length one."
     patches: torch.Tensor # (b d h w)
     cls: torch.Tensor # (b d)
     objects: torch.Tensor|None # (b m d), None where no cells were given
 
-# %% ../nbs/08_prompts.ipynb #08-022
+# %% ../nbs/08_prompts.ipynb #08-023
 def check_cells(
     cells:torch.Tensor|None, # (b n) object of every patch, or EVERY; None: no objects
     m:int, # objects
@@ -110,7 +110,7 @@ def check_cells(
         raise ValueError(f'cells have shape {tuple(cells.shape)}, but {b} image(s) with a {h}x{w} grid '
                          f'need ({b}, {h*w}); use resample_cells')
 
-# %% ../nbs/08_prompts.ipynb #08-024
+# %% ../nbs/08_prompts.ipynb #08-025
 def run_prompted(
     blocks:nn.ModuleList, # the tower's blocks
     x:torch.Tensor, # (b 1+n+m d) cls, patches and objects
@@ -118,6 +118,7 @@ def run_prompted(
     cells:torch.Tensor|None, # (b n); None: every token sees every token
     m:int, # objects
     run=run_block, # what computes a block
+    two_way:bool=True, # patches look at objects, too
 ): # (b 1+n+m d)
     "All blocks of a tower, with visual prompts put in after cls, replaced, and taken out again."
     fresh = len(visual_prompts)
@@ -125,13 +126,13 @@ def run_prompted(
     mask, width = None, 0 # width: the prompts standing in x now
     for i, block in enumerate(blocks):
         v = visual_prompts[min(i, fresh - 1)].shape[1] if i < last else 0
-        if cells is not None and (i == 0 or v != width): mask = object_mask(cells, m, v)[:, None]
+        if cells is not None and (i == 0 or v != width): mask = object_mask(cells, m, v, two_way)[:, None]
         if i < fresh or v != width:
             x = torch.cat([x[:, :1], *visual_prompts[i:i+1], x[:, 1+width:]], 1)
         width, x = v, run(block, x, mask)
     return torch.cat([x[:, :1], x[:, 1+width:]], 1)
 
-# %% ../nbs/08_prompts.ipynb #08-025
+# %% ../nbs/08_prompts.ipynb #08-026
 class PromptedTower(nn.Module):
     "A frozen CLIP image tower and its deep visual prompts (VPT, as in OTSeg)."
     run = staticmethod(run_block) # what computes a block
@@ -142,6 +143,7 @@ class PromptedTower(nn.Module):
         depth:int|None=None, # blocks that get fresh prompts; None: all; 1: put in once and kept (shallow)
         dropout:float=.1, # on the visual prompts, in training
         double_cls:bool=False, # add the class embedding twice, for checkpoints of OTSeg and ZegCLIP only
+        two_way:bool=True, # patches look at their object, too (paper); False: objects look alone
     ):
         super().__init__()
         check_visual(visual)
@@ -152,7 +154,7 @@ class PromptedTower(nn.Module):
                              f'choose 1 to {layers}, or None for all')
         if visual_prompts < 0: raise ValueError(f'visual_prompts is {visual_prompts}; it must be 0 or more')
         self.visual = visual.requires_grad_(False).eval()
-        self.v, self.depth, self.double_cls = visual_prompts, depth, double_cls
+        self.v, self.depth, self.double_cls, self.two_way = visual_prompts, depth, double_cls, two_way
         if not visual_prompts: return
         reach = (6 / (3 * visual.conv1.kernel_size[0] ** 2 + d)) ** .5
         self.prompts = nn.Parameter(torch.empty(depth, visual_prompts, d).uniform_(-reach, reach)) # the visual prompts
@@ -174,7 +176,7 @@ class PromptedTower(nn.Module):
         if not self.v: return []
         return [self.dropout(p.expand(b, -1, -1)) for p in self.prompt_proj(self.prompts)]
 
-# %% ../nbs/08_prompts.ipynb #08-027
+# %% ../nbs/08_prompts.ipynb #08-028
 class PromptedEncoder(PromptedTower):
     "A frozen CLIP image tower with deep visual prompts (VPT, as in OTSeg) and frozen object prompts (paper)."
     def forward(self,
@@ -186,7 +188,8 @@ class PromptedEncoder(PromptedTower):
         tokens, grid = image_tokens(self.visual, image, self.double_cls)
         check_cells(cells, m, len(tokens), grid)
         x = torch.cat([tokens, tokens[:, :1].expand(-1, m, -1)], 1) # the objects start as cls
-        x = run_prompted(self.visual.transformer.resblocks, x, self.visual_prompts(len(x)), cells, m, self.run)
+        blocks, prompts = self.visual.transformer.resblocks, self.visual_prompts(len(x))
+        x = run_prompted(blocks, x, prompts, cells, m, self.run, self.two_way)
         seen, objects = x.split([tokens.shape[1], m], 1)
         if self.v: seen = self.prompt_norm(seen)
         out = self.visual.ln_post(torch.cat([seen, objects], 1)) @ self.visual.proj
@@ -194,7 +197,7 @@ class PromptedEncoder(PromptedTower):
         cls, patches, objects = out.split([1, tokens.shape[1] - 1, m], 1)
         return Encoded(rearrange(patches, 'b (h w) d -> b d h w', h=grid[0]), cls[:, 0], objects if m else None)
 
-# %% ../nbs/08_prompts.ipynb #08-057
+# %% ../nbs/08_prompts.ipynb #08-058
 @torch.no_grad()
 def dense_attention(
     visual:nn.Module, # open_clip VisionTransformer, not trained here
@@ -215,7 +218,7 @@ def dense_attention(
     patches = visual.ln_post(out[:, 1:]) @ visual.proj # b n d
     return rearrange(F.normalize(patches, dim=-1), 'b (h w) d -> b d h w', h=h)
 
-# %% ../nbs/08_prompts.ipynb #08-061
+# %% ../nbs/08_prompts.ipynb #08-062
 def dense_affinity(
     visual:nn.Module, # open_clip VisionTransformer, not trained here
     image:torch.Tensor, # (b c H W), normalised for CLIP
@@ -234,7 +237,7 @@ def dense_affinity(
         return torch.cat([cls, affinity[:, None].to(v) @ values], 2)
     return dense_attention(visual, image, attend, residual)
 
-# %% ../nbs/08_prompts.ipynb #08-062
+# %% ../nbs/08_prompts.ipynb #08-063
 def dense_values(
     visual:nn.Module, # open_clip VisionTransformer, not trained here
     image:torch.Tensor, # (b c H W), normalised for CLIP
@@ -243,7 +246,7 @@ def dense_values(
     "Patches from the values of the last block, unmixed (MaskCLIP)."
     return dense_affinity(visual, image, None, residual)
 
-# %% ../nbs/08_prompts.ipynb #08-067
+# %% ../nbs/08_prompts.ipynb #08-068
 def proxy_affinity(
     features:torch.Tensor, # (b d h w) of a self-supervised model, on CLIP's grid
     beta:float=1.2, # pairs below beta times the mean similarity are cut

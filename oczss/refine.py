@@ -175,6 +175,7 @@ class ORA(nn.Module):
         prior:float=0., # start of a learned preference of a patch and its own object for each other; 0: none (paper)
         fast:bool=True, # fold the projections into the few objects; the same function
         fewer:bool=False, # whether objects may have no patch; nobody reads those then (ours)
+        shared:bool=True, # all rounds have the same weights (paper); False: each its own
     ):
         super().__init__()
         if rounds < 1: raise ValueError(f'rounds is {rounds}; ORA needs at least one')
@@ -183,6 +184,14 @@ class ORA(nn.Module):
         project = (lambda: Granularity(d, dilations)) if granularity else (lambda: Pointwise(d))
         self.object_stage = ObjectStage(d, heads, project)
         self.patch_stage = PatchStage(d, heads, project, gate)
+        more = range(0 if shared else rounds - 1) # rounds with weights of their own
+        self.later = nn.ModuleList(nn.ModuleList([ObjectStage(d, heads, project), PatchStage(d, heads, project, gate)])
+                                   for _ in more)
+
+    def stages(self):
+        "Object and patch stage of every round: the same pair, or each its own."
+        first = self.object_stage, self.patch_stage
+        return [first, *self.later] if len(self.later) else [first]*self.rounds
 
     def preference(self, cells:torch.Tensor|None, m:int): # (b n) and objects; to (b 1 m n), or 0 without a prior
         "What is added to both attentions where patch and object belong together."
@@ -193,7 +202,7 @@ class ORA(nn.Module):
     def hidden(self, cells:torch.Tensor|None, m:int): # (b n) and objects; to (b 1 m 1), or 0 where all are there
         "What keeps patches from reading objects that have no patch: minus infinity for those."
         if not self.fewer: return 0.
-        if cells is None: raise ValueError('cells is None, but objects of this ORA may have no patch: say whose is whose')
+        if cells is None: raise ValueError('cells is None, but objects of this ORA may have no patch: give them')
         absent = ~membership(cells, m).any(-1) # b m
         return torch.zeros_like(absent, dtype=torch.float).masked_fill(absent, float('-inf'))[:, None, :, None]
 
@@ -208,14 +217,14 @@ class ORA(nn.Module):
         prior, hidden = self.preference(cells, m), self.hidden(cells, m)
         patches = rearrange(patches, 'b d h w -> b (h w) d') * self.d ** .5
         objects = objects * self.d ** .5
-        one, two = (s if self.fast else s.literal for s in (self.object_stage, self.patch_stage))
-        for _ in range(self.rounds):
+        for stages in self.stages():
+            one, two = stages if self.fast else (stage.literal for stage in stages)
             objects = one(objects, patches, h, prior)
             patches = two(patches, objects, h, prior + hidden)
         patches = rearrange(patches * self.d ** -.5, 'b (h w) d -> b d h w', h=h)
         return patches, objects * self.d ** -.5
 
-# %% ../nbs/11_refine.ipynb #11-053
+# %% ../nbs/11_refine.ipynb #11-055
 class RandomObjects(nn.Module):
     "Objects that start from learned Gaussians (ablation; after Slot Attention, with a mean for each object)."
     def __init__(self,

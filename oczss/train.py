@@ -47,7 +47,12 @@ def load_part(
     transform = train_transform(cfg.crop, cfg.short_side) if training and cfg.short_side else None
     hide = training and cfg.mode in ('inductive', 'strict')
     spec, split = DATASETS[cfg.data], split or data_split(cfg)
-    return SegmentationFolder(root, part, spec, split, transform, hide, needs_instances(cfg.cells))
+    found = SegmentationFolder(root, part, spec, split, transform, hide, needs_instances(cfg.cells))
+    if training and cfg.train_images:
+        if cfg.train_images > len(found):
+            raise ValueError(f'train_images is {cfg.train_images}, but {root} has {len(found)} images to train on')
+        found.names = found.names[:cfg.train_images]
+    return found
 
 # %% ../nbs/18_train.ipynb #18-008
 def seen_numbers(

@@ -264,6 +264,7 @@ def object_mask(
     cells:torch.Tensor, # (b n) object of every patch, or EVERY
     m:int, # objects
     v:int=0, # visual prompts
+    two_way:bool=True, # patches look at their object, too (paper); False: objects look alone
 ): # bool (b T T), row may attend to column; T = 1 + v + n + m, in the order cls, visual prompts, patches, objects
     "Who may attend to whom when object j sees only the patches of cell j, both ways (paper), and itself (ours)."
     b, n = cells.shape
@@ -272,6 +273,6 @@ def object_mask(
     mask = torch.zeros(b, T, T, dtype=torch.bool, device=cells.device)
     mask[:, :first, :first] = True             # open_clip's own attention
     mask[:, first:, 1+v:first] = own           # objects look at their patches
-    mask[:, 1+v:first, first:] = own.mT        # and are looked at by them
+    if two_way: mask[:, 1+v:first, first:] = own.mT # and are looked at by them
     mask[:, first:, first:] = torch.eye(m, dtype=torch.bool, device=cells.device)
     return mask
