@@ -329,11 +329,12 @@ def train(args):
     args.out = args.out or f'runs/{spec.name.replace(" ", "-")}.pt'
     check_file(args.out)
     how = dict(begin=args.begin, until=args.until, every=args.every, precision=args.precision, workers=args.workers,
-               accumulate=args.accumulate, recompute=args.recompute,
+               accumulate=args.accumulate, recompute=args.recompute, damaged=args.damaged,
                watch=_watch(args, cfg, root, spec))
     _warn(fit(cfg, data, args.out, args.seed, progress=not args.quiet, **how), spec.classes)
     last = read_checkpoint(args.out)
     print(f'{args.out}: {last["step"]} steps on {len(data)} images, loss {last["losses"][-1]["total"]:.3f}')
+    for what, times in last.get('damaged', {}).items(): print(f'passed over {times} times: {what}')
 
 # %% ../nbs/36_cli.ipynb #36-029
 def _watch(args, cfg, root, spec):
@@ -521,6 +522,8 @@ def _train_options(c):
                    help='portions that a batch is computed in, where memory is short (%(default)s)')
     c.add_argument('--recompute', action='store_true',
                    help='keep less for the gradients and compute it again: less memory, more time, the same result')
+    c.add_argument('--damaged', choices=('stop', 'replace'), default='stop',
+                   help='what to do at an image that cannot be read: stop, or train on another in its place, and count')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
 # %% ../nbs/36_cli.ipynb #36-039

@@ -6,7 +6,7 @@
 __all__ = ['count', 'WholeLast', 'as_published', 'true_macs', 'called_macs', 'LiveTensors', 'peak_memory', 'seconds', 'ratios',
            'cost_row', 'cost_rows', 'write_rows']
 
-# %% ../nbs/35_cost.ipynb #35-002
+# %% ../nbs/35_cost.ipynb #35-003
 import copy, csv, time, weakref
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from .decoder import MPSA, DecoderLayer, SinkhornDecoder
 
-# %% ../nbs/35_cost.ipynb #35-005
+# %% ../nbs/35_cost.ipynb #35-006
 def count(
     module:nn.Module,
     trainable:bool=True, # False: frozen ones too
@@ -47,7 +47,7 @@ def as_published(
     decoder.unused = nn.ModuleList(part for _ in decoder.layers for part in uncalled())
     return decoder.train(decoder.training)
 
-# %% ../nbs/35_cost.ipynb #35-010
+# %% ../nbs/35_cost.ipynb #35-011
 @contextmanager
 def _unfused():
     "Attention as plain matrix products, whichever kernel would have been chosen."
@@ -64,7 +64,7 @@ def true_macs(
     with _unfused(), FlopCounterMode(display=False) as counter: f()
     return counter.get_total_flops() / 2
 
-# %% ../nbs/35_cost.ipynb #35-016
+# %% ../nbs/35_cost.ipynb #35-017
 def called_macs(
     module:nn.Module, # whose parts are watched
     f, # called once, without arguments
@@ -83,7 +83,7 @@ def called_macs(
         for hook in hooks: hook.remove()
     return total
 
-# %% ../nbs/35_cost.ipynb #35-024
+# %% ../nbs/35_cost.ipynb #35-025
 class LiveTensors(TorchDispatchMode):
     "Bytes of the tensors that operations made and that are still alive, and the most there ever were."
     def __init__(self):
@@ -106,7 +106,7 @@ class LiveTensors(TorchDispatchMode):
 
     def forget(self, key, size): self.known.discard(key); self.now -= size
 
-# %% ../nbs/35_cost.ipynb #35-025
+# %% ../nbs/35_cost.ipynb #35-026
 def peak_memory(
     f, # called once, without arguments
     device:str='cpu',
@@ -120,7 +120,7 @@ def peak_memory(
     with LiveTensors() as live: f()
     return live.peak
 
-# %% ../nbs/35_cost.ipynb #35-029
+# %% ../nbs/35_cost.ipynb #35-030
 def seconds(
     fs:list, # functions without arguments
     device:str='cpu',
@@ -137,7 +137,7 @@ def seconds(
             wait(); best[i] = min(best[i], time.perf_counter() - start)
     return best
 
-# %% ../nbs/35_cost.ipynb #35-032
+# %% ../nbs/35_cost.ipynb #35-033
 def ratios(
     base, # what the others are divided by: a function without arguments
     others:dict, # name to function without arguments
@@ -148,7 +148,7 @@ def ratios(
     first, *rest = seconds([base, *others.values()], device, times)
     return {name: spent/first for name, spent in zip(others, rest)}
 
-# %% ../nbs/35_cost.ipynb #35-035
+# %% ../nbs/35_cost.ipynb #35-036
 def cost_row(
     name:str, # of the part
     module:nn.Module, # on the device
@@ -178,7 +178,7 @@ def cost_rows(
     with torch.no_grad(): spent = seconds([f for _, f in entries.values()], device, times)
     return [dict(row, seconds=s) for row, s in zip(rows, spent)]
 
-# %% ../nbs/35_cost.ipynb #35-036
+# %% ../nbs/35_cost.ipynb #35-037
 def write_rows(
     rows:list, # of dicts with the same keys
     path, # the CSV file

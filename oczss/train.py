@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from .cells import CellCache, needs_instances
 from .config import Config, check_config, data_split, stated
 from .core import IGNORE, in_short, seed_everything
-from .datasets import DATASETS, SegmentationFolder, batches
+from .datasets import DATASETS, PassOver, SegmentationFolder, batches
 from .images import atomic, make_room, train_transform
 from .losses import count_pairs, pseudo_labels, segmentation_loss, strict_pseudo_labels
 from .model import OCZSS, check_classes, recomputing, restore, stored_config, tuples
@@ -111,7 +111,8 @@ def save_checkpoint(
     path:str|Path, # .pt
     model:nn.Module, # OCZSS
     opt:torch.optim.Optimizer,
-    record:dict, # step (done), seed, precision, data (its fingerprint), losses (a row a logged step), parts (seconds)
+    record:dict, # step (done), seed, precision, data (its fingerprint), losses (a row a logged step), parts (seconds),
+                 # damaged (what was passed over, and how often)
 ):
     "Write a checkpoint, whole or not at all."
     weights = {n: p.detach().cpu() for n, p in model.trainable().items()}
@@ -188,7 +189,7 @@ def _resume(path, model, opt, here):
             raise ValueError(f'{path} was made with {"other " if what == "data" else ""}{words}{shown}; {again}')
     restore(model, state['model'], path)
     opt.load_state_dict(state['optimiser'])
-    return {k: state[k] for k in ('step', 'seed', 'precision', 'data', 'losses', 'parts')}
+    return dict(damaged={}) | {k: state[k] for k in here if k in state} # older ones know of no damaged images
 
 def _check_finite(numbers, model, step, path):
     "Stop before a broken state is saved."
@@ -291,9 +292,9 @@ class Run:
         self.model.to(accelerator.device) # before the optimiser's state is read, which follows its parameters
         opt = make_optimiser(self.model, cfg)
         self.record = dict(step=0, seed=seed, precision=accelerator.mixed_precision, data=train_set.fingerprint(),
-                           losses=[], parts=[])
+                           losses=[], parts=[], damaged={})
         if Path(path).exists(): self.record = _resume(path, self.model, opt, self.record)
-        self.text, self.labelled = self.model.text, 0
+        self.text, self.labelled, self.faults = self.model.text, 0, []
         self.wrapped, self.opt = accelerator.prepare(self.model.train(), opt)
         self.first, self.start = self.record['step'], perf_counter()
 
@@ -305,6 +306,7 @@ class Run:
         "Batches from the present step on, on the device, with cells where the data set gives them."
         size, r = self.cfg.batch//self.world, self.record
         for batch in batches(train_set, size, r['seed'], r['step'], workers, self.rank, self.world):
+            self.faults += batch.get('damaged', [])
             to = lambda x: x.to(self.accelerator.device, non_blocking=True)
             batch = {k: to(v) for k, v in batch.items() if torch.is_tensor(v)}
             if 'instances' in batch: batch['cells'] = self.model.cells(batch['image'], batch['instances'])
@@ -348,6 +350,15 @@ def _step(run, step, batch):
     run.labelled += pairs > 0
     return parts, norm
 
+def _count_damaged(run):
+    "Add what all processes passed over since the last save to the record; the first one names what is new."
+    found = [fault for faults in gather_object([run.faults]) for fault in faults]
+    counts, run.faults = dict(run.record['damaged']), []
+    for fault in found:
+        if fault not in counts and run.accelerator.is_main_process: warnings.warn(f'{fault}; another is in its place')
+        counts[fault] = counts.get(fault, 0) + 1
+    run.record |= dict(damaged=counts)
+
 def _save(run, step, parts, norm):
     "Check, log and write what the step left."
     numbers = parts if run.accelerator.scaler else parts | dict(gradient=norm) # fp16 scales it, and may skip a step
@@ -359,6 +370,7 @@ def _save(run, step, parts, norm):
     done = [p for p in run.record['parts'] if p['last'] <= run.first]
     row = dict(step=step + 1, **{k: v.item() for k, v in parts.items()})
     run.record |= dict(step=step + 1, losses=[*run.record['losses'], row], parts=[*done, part])
+    _count_damaged(run)
     if run.accelerator.is_main_process: save_checkpoint(run.path, run.model, run.opt, run.record)
 
 # %% ../nbs/18_train.ipynb #18-035
@@ -409,15 +421,18 @@ def fit(
     cache:str|Path|None=None, # folder that keeps cells for other runs; None: kept in memory alone
     accumulate:int=1, # portions in which a process takes its share of a batch
     recompute:bool=False, # less memory, a third more work, the same result: see `recomputing`
+    damaged:str='stop', # what to do at an image that cannot be read: 'stop', or 'replace' it by another
     watch=None, # called with the `Run` before the first step and after each save, in every process; see `follow`
 )->OCZSS: # trained, in eval mode
     "Train a model, or finish training it."
     check_config(cfg)
     _check_counts(seed=seed, every=every, until=cfg.iterations if until is None else until, accumulate=accumulate)
     if cfg.data in DATASETS: check_classes(data_split(cfg), train_set.split)
+    if damaged not in ('stop', 'replace'): raise ValueError(f"damaged is {in_short(damaged)}: give 'stop' or 'replace'")
+    if damaged == 'replace': train_set = PassOver(train_set)
     accelerator, last = _accelerator(precision), min(until or cfg.iterations, cfg.iterations)
     call = dict(config=asdict(cfg), path=str(path), seed=seed, begin=str(begin), until=until, every=every)
-    _check_alike(accelerator, call | dict(accumulate=accumulate, data=train_set.fingerprint()))
+    _check_alike(accelerator, call | dict(accumulate=accumulate, damaged=damaged, data=train_set.fingerprint()))
     with _alone(path) if accelerator.is_main_process else nullcontext():
         run = Run(accelerator, cfg, train_set, path, seed, begin, cache, accumulate, last)
         with recomputing(run.model) if recompute else nullcontext():
