@@ -65,7 +65,8 @@ def shown(cell):
     source = text_of(cell['source'])
     said = readme.directives(source)
     if 'hide' in said or 'default_exp' in said: return None
-    tags = ['remove-input'] if said.get('echo') == 'false' else []
+    tags = [tag for tag, shown in (('remove-input', said.get('echo') == 'false'),
+                                   ('hide-input', said.get('code-fold') == 'true')) if shown]
     metadata = dict(tags=tags, mystnb=dict(image=dict(alt=said.get('fig-alt', ''))))
     for output in cell['outputs']: output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
     return cell | dict(source=readme.DIRECTIVE.sub('', source).strip('\n'), metadata=metadata)
