@@ -105,6 +105,18 @@ def run(folder, env, names=PAGES):
             with browser.new_context() as context: found += run_all(context.new_page(), address, path)
     return found
 
+def too_wide(site, widths=(380, 1300)):
+    "Pages of a built site that a phone or a desk has to scroll sideways; a list of complaints."
+    found = []
+    with chromium() as browser:
+        for width in widths:
+            tab = browser.new_page(viewport=dict(width=width, height=900))
+            for page in sorted(site.glob('*.html')):
+                tab.goto(page.as_uri())
+                wide = tab.evaluate('document.documentElement.scrollWidth')
+                if wide > width: found.append(f'{page.name}: {wide} pixels wide in a window of {width}')
+    return found
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pages', nargs='*', default=PAGES, help=f'names without number ({", ".join(PAGES)})')

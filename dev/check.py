@@ -272,10 +272,11 @@ def in_browser(folder):
     return browser.run(copy(folder), environment(folder))
 
 def site(folder):
-    "The site is built without a warning, and loads nothing from elsewhere"
+    "The site is built without a warning, loads nothing from elsewhere, and fits a phone"
     why = docs.missing()
     if why: return print(f'       skipped: {why}') or []
-    return docs.build(ROOT, folder/'site') + docs.faults(folder/'site')
+    found = docs.build(ROOT, folder/'site') + docs.faults(folder/'site')
+    return found if browser.missing() else found + browser.too_wide(folder/'site')
 
 CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, headed, described, sizes,
           no_machine_paths, packaged, site, in_browser)
