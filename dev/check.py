@@ -266,7 +266,7 @@ def packaged(folder):
     return found + ([f'without the repository: {done.stderr[-2000:]}'] if done.returncode else [])
 
 def in_browser(folder):
-    "Pages run in JupyterLab, in a real browser"
+    "Pages run in JupyterLab, in a real browser, and widgets follow the mouse"
     why = browser.missing()
     if why: return print(f'       skipped: {why}') or []
     return browser.run(copy(folder), environment(folder))
