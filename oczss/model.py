@@ -272,6 +272,22 @@ Without labels: {{ unseen }}.
 {% endif %}
 {{ record | default('How it was trained was not recorded here.', true) }}
 
+## Use and limits
+
+For research on zero-shot segmentation. Every pixel gets one of the names that it is asked for, also where none of them
+fits, so include a name for what is around your objects. How well it does with other names, or with pictures unlike
+those it was trained on, was not measured unless a line above says so.
+{% if cfg.clip == 'toy' %}
+Its networks have seen **drawings only**: what it says of photographs means nothing.
+{% endif %}
+## Licence and citation
+
+The code is under Apache-2.0, [{{ repo_url }}]({{ repo_url }}). The frozen networks and the training images have licences
+of their own; these parameters are under what their owner says in this repository. The method is that of
+*Object-Centric Refinement for Enhanced Zero-Shot Segmentation* (ICLR 2026,
+[openreview.net/forum?id=oeWqDrTb38](https://openreview.net/forum?id=oeWqDrTb38)), rebuilt from its description;
+`CITATION.cff` in the code's repository says how to cite both.
+
 ## Config
 
 | field | value |
