@@ -76,16 +76,29 @@ def figures(cells): return sum('image/' in kind for output in outputs(cells) for
 
 def errors(cells): return [f'{o["ename"]}: {o["evalue"]}' for o in outputs(cells) if o['output_type'] == 'error']
 
+def has_kernel(address, path):
+    "Whether the server has an idle kernel for a page."
+    with urlopen(f'{address}/api/sessions?token={TOKEN}', timeout=60) as answer: sessions = json.load(answer)
+    return any(path.name in (one['path'], one['name']) and (one['kernel'] or {}).get('execution_state') == 'idle'
+               for one in sessions)
+
 def open_page(tab, address, path):
     "Open a page beside no other, and wait for its kernel."
     tab.goto(f'{address}/lab/workspaces/{path.stem}/tree/{path.name}?token={TOKEN}')
     tab.locator('.jp-NotebookPanel .jp-Cell').first.wait_for(timeout=1000*LIMIT)
+    start = monotonic()
+    while not has_kernel(address, path): # else a dialog asks for one, where the machine is slow
+        if monotonic() - start > LIMIT: raise RuntimeError(f'{path.name}: after {LIMIT} s there was no kernel')
+        sleep(1)
     tab.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first.wait_for(timeout=1000*LIMIT)
 
 def from_menu(tab, words):
     "Choose something in the menu Run, as a person would."
     tab.get_by_role('menuitem', name='Run', exact=True).click()
     tab.locator('.lm-Menu-itemLabel').get_by_text(words, exact=True).click()
+    sleep(2)
+    asked = tab.locator('.jp-Dialog .jp-mod-accept') # which kernel? the page has not heard yet of the one it has
+    if asked.count(): asked.click()
 
 def run_all(tab, address, path):
     "Run a page from the menu and save it; what is wrong with what was saved."
@@ -143,7 +156,7 @@ def move_widgets(tab, address, path):
     for name, share in (('m', .2), ('image', .7)):
         drag(tab, row(name), share)
         shown.append(changed(tab, picture, shown[-1]))
-    said = tab.locator('.jp-OutputArea-output .widget-html-content b').all_inner_texts()
+    said = tab.locator('.jp-OutputArea-output .widget-html-content b:visible').all_inner_texts() # not of the other tab
     return [f'{path.name}: the widgets say {words}' for words in said if words]
 
 def run(folder, env, names=PAGES, widgets=WIDGETS):

@@ -477,8 +477,9 @@ def _any_workbook():
 def demo(args):
     "Serve a page where a person drops a picture and types names."
     from oczss.explore import demo_page, import_gradio, serve
-    import_gradio() # says what is missing before models are read
-    with _waiting(args, 'reading the models'): models = demo_models(args)
+    with _waiting(args, 'reading gradio and the models'):
+        import_gradio() # says what is missing before models are read
+        models = demo_models(args)
     classes = next(iter(models.values())).split.classes
     serve(demo_page(models, ', '.join(classes[:4])), args.port, not args.no_browser)
 
