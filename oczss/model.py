@@ -274,19 +274,15 @@ Without labels: {{ unseen }}.
 
 ## Use and limits
 
-For research on zero-shot segmentation. Every pixel gets one of the names that it is asked for, also where none of them
-fits, so include a name for what is around your objects. How well it does with other names, or with pictures unlike
-those it was trained on, was not measured unless a line above says so.
-{% if cfg.clip == 'toy' %}
-Its networks have seen **drawings only**: what it says of photographs means nothing.
+For research. Every pixel gets one of the given names, also where none fits: name what is around your objects, too. How
+well it does with other names, or other kinds of pictures, was not measured unless a line above says so.
+{% if cfg.clip == 'toy' %}It has seen **drawings only**: what it says of photographs means nothing.
 {% endif %}
 ## Licence and citation
 
-The code is under Apache-2.0, [{{ repo_url }}]({{ repo_url }}). The frozen networks and the training images have licences
-of their own; these parameters are under what their owner says in this repository. The method is that of
-*Object-Centric Refinement for Enhanced Zero-Shot Segmentation* (ICLR 2026,
-[openreview.net/forum?id=oeWqDrTb38](https://openreview.net/forum?id=oeWqDrTb38)), rebuilt from its description;
-`CITATION.cff` in the code's repository says how to cite both.
+The [code]({{ repo_url }}) is under Apache-2.0. Frozen networks and training images have licences of their own; these
+parameters are under what their owner says here. The method is that of *Object-Centric Refinement for Enhanced Zero-Shot
+Segmentation* (ICLR 2026), rebuilt from its description; the code's `CITATION.cff` says how to cite both.
 
 ## Config
 
