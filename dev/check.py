@@ -266,16 +266,17 @@ def packaged(folder):
     return found + ([f'without the repository: {done.stderr[-2000:]}'] if done.returncode else [])
 
 def in_browser(folder):
-    "Pages run in JupyterLab, in a real browser"
+    "Pages run in JupyterLab, in a real browser, and widgets follow the mouse"
     why = browser.missing()
     if why: return print(f'       skipped: {why}') or []
     return browser.run(copy(folder), environment(folder))
 
 def site(folder):
-    "The site is built without a warning, and loads nothing from elsewhere"
+    "The site is built without a warning, loads nothing from elsewhere, and fits a phone"
     why = docs.missing()
     if why: return print(f'       skipped: {why}') or []
-    return docs.build(ROOT, folder/'site') + docs.faults(folder/'site')
+    found = docs.build(ROOT, folder/'site') + docs.faults(folder/'site')
+    return found if browser.missing() else found + browser.too_wide(folder/'site')
 
 CHECKS = (clean, exported, readme_in_step, ladder, short, version_alone, no_errors, no_litter, headed, described, sizes,
           no_machine_paths, packaged, site, in_browser)

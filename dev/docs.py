@@ -23,6 +23,7 @@ extensions = ['myst_nb']
 html_theme, html_show_sphinx, html_copy_source = 'furo', False, False
 html_static_path, html_css_files = ['_static'], ['site.css']
 nb_execution_mode, nb_merge_streams, nb_number_source_lines = 'off', True, False
+nb_code_prompt_show, nb_code_prompt_hide = '▸ code', '▾ code'
 nb_ipywidgets_js = {{}}                                 # no script from elsewhere
 myst_enable_extensions, myst_heading_anchors = ['dollarmath', 'html_image'], 3
 suppress_warnings = ['misc.highlighting_failure', 'mystnb.unknown_mime_type']
@@ -32,9 +33,18 @@ CSS = '''
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }       /* no line is cut off */
 .cell_output img { max-width: 100%; height: auto; background: white; }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", math; }
-div.math { overflow-x: auto; }
-.cell_output table :is(td, th) { padding: .1em .6em; }
+div.math { overflow-x: auto; font-size: .95em; }               /* long ones fit, or scroll */
+.cell_output { overflow-x: auto; }                            /* wide tables scroll by themselves */
+.cell_output table { border-collapse: collapse; border: none; font-size: .9em; }
+.cell_output table :is(td, th) { padding: .1em .6em; border: none; text-align: right; }
+.cell_output table tr { border-bottom: 1px solid var(--color-background-border); }
+.cell_output table tbody th { text-align: left; font-weight: normal; }
 details { margin: 1em 0; }
+details.hide, details.hide summary, details.hide summary * {  /* folded code, small and quiet */
+  background: none !important; border: none !important; box-shadow: none !important; margin: 0; padding: 0 !important;
+  color: var(--color-foreground-muted) !important;
+}
+details.hide summary::before, details.hide summary *::before { display: none !important; }
 '''
 
 def add_mathml(app):
@@ -65,7 +75,8 @@ def shown(cell):
     source = text_of(cell['source'])
     said = readme.directives(source)
     if 'hide' in said or 'default_exp' in said: return None
-    tags = ['remove-input'] if said.get('echo') == 'false' else []
+    tags = [tag for tag, shown in (('remove-input', said.get('echo') == 'false'),
+                                   ('hide-input', said.get('code-fold') == 'true')) if shown]
     metadata = dict(tags=tags, mystnb=dict(image=dict(alt=said.get('fig-alt', ''))))
     for output in cell['outputs']: output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
     return cell | dict(source=readme.DIRECTIVE.sub('', source).strip('\n'), metadata=metadata)

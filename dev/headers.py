@@ -110,12 +110,13 @@ def header(root, page):
     return '\n\n'.join([MARK, '  \n'.join(lines), COLAB.format(url=url, name=name)])
 
 def overview(root):
-    "The ways with their pages, as markdown for the index."
-    parts = ['## Three ways through']
+    "The ways with their pages: markdown for the index, a cell a way, so that a picture can stand below each."
+    texts = []
     for name, pages in ways(root).items():
         head, _, rest = name.partition(':')
-        parts.append(f'**{head}**:{rest}.  \n' + ' · '.join(map(link, pages)))
-    return '\n\n'.join([MARK, *parts])
+        title = [] if texts else ['## Three ways through']
+        texts.append('\n\n'.join([MARK, *title, f'**{head}**:{rest}.  \n' + ' · '.join(map(link, pages))]))
+    return texts
 
 TITLE = re.compile(r'(# .*\n\n(?:>.*\n?)+)\n+(?=\S)') # heading and promise, where a cell goes on below them
 
@@ -131,15 +132,20 @@ def titled(notebook):
         cells.insert(at + 1, dict(cell_type='markdown', id='opening', metadata={}, source=rest.splitlines(True)))
     return at + 1
 
-def put(notebook, text, place):
-    "Put a generated cell where the last one is, or at `place`; whether that changed anything."
+def put(notebook, texts, place):
+    "Put generated cells where the last ones are, one for one, else together at `place`; whether that changed anything."
     cells = notebook['cells']
     old = [cell for cell in cells if text_of(cell['source']).startswith(MARK)]
-    if old and text_of(old[0]['source']) == text and len(old) == 1: return False
+    if [text_of(cell['source']) for cell in old] == texts: return False
+    ids = ['header', *(f'header-{i}' for i in range(1, len(texts)))]
+    new = [dict(cell_type='markdown', id=name, metadata={}, source=text.splitlines(True))
+           for name, text in zip(ids, texts)]
+    if len(old) == len(new):
+        for before, after in zip(old, new): cells[cells.index(before)] = after | dict(id=before['id'])
+        return True
     if old: place = cells.index(old[0])
-    new = dict(cell_type='markdown', id=old[0]['id'] if old else 'header', metadata={}, source=text.splitlines(True))
     notebook['cells'] = [cell for cell in cells if cell not in old]
-    notebook['cells'].insert(place, new)
+    notebook['cells'][place:place] = new
     return True
 
 def update(root, write=True):
@@ -148,8 +154,8 @@ def update(root, write=True):
     for page in [*numbered(root), root/'nbs'/'index.ipynb']:
         notebook = load(page)
         index = page.stem == 'index'
-        text = overview(root) if index else header(root, page)
-        if not put(notebook, text, titled(notebook) + index): continue # on the index below its first paragraphs
+        texts = overview(root) if index else [header(root, page)]
+        if not put(notebook, texts, titled(notebook) + index): continue # on the index below its first paragraphs
         changed.append(page.name)
         if write: save(page, notebook)
     return changed

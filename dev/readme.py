@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 'data/readme' # where pictures of the page's outputs go
+PICTURE_KINDS = {'image/png', 'image/jpeg'} # an output has one of them
 DIRECTIVE = re.compile(r'^#\|\s*([\w-]+)(.*)$', re.M)
 ANSI = re.compile(r'\x1b\[[0-9;]*m')
 
@@ -37,9 +38,9 @@ def render_output(output, pictures, alt=''):
     if output['output_type'] == 'stream':
         return fenced(ANSI.sub('', text_of(output['text']))) if output['name'] == 'stdout' else ''
     data = output.get('data', {})
-    if 'image/png' in data:
-        name = f'{PICTURES}/index_{len(pictures) + 1}.png'
-        pictures[name] = base64.b64decode(text_of(data['image/png']))
+    for kind in PICTURE_KINDS & data.keys():
+        name = f'{PICTURES}/index_{len(pictures) + 1}.{kind.partition("/")[2]}'
+        pictures[name] = base64.b64decode(text_of(data[kind]))
         return f'![{alt}]({name})'
     if 'text/markdown' in data: return from_root(text_of(data['text/markdown']))
     return fenced(ANSI.sub('', text_of(data['text/plain']))) if 'text/plain' in data else ''
@@ -63,7 +64,7 @@ def write(root=ROOT):
     "Write README.md and its pictures, and remove pictures that it no longer shows."
     text, pictures = render(root/'nbs'/'index.ipynb')
     (root/'README.md').write_text(text, encoding='utf-8', newline='\n')
-    for old in (root/PICTURES).glob('*.png'): old.unlink()
+    for old in (root/PICTURES).glob('index_*'): old.unlink()
     for name, content in pictures.items():
         (root/name).parent.mkdir(parents=True, exist_ok=True)
         (root/name).write_bytes(content)

@@ -273,6 +273,18 @@ Without labels: {{ unseen }}.
 {% endif %}
 {{ record | default('How it was trained was not recorded here.', true) }}
 
+## Use and limits
+
+For research. Every pixel gets one of the given names, also where none fits: name what is around your objects, too. How
+well it does with other names, or other kinds of pictures, was not measured unless a line above says so.
+{% if cfg.clip == 'toy' %}It has seen **drawings only**: what it says of photographs means nothing.
+{% endif %}
+## Licence and citation
+
+The [code]({{ repo_url }}) is under Apache-2.0. Frozen networks and training images have licences of their own; these
+parameters are under what their owner says here. The method is that of *Object-Centric Refinement for Enhanced Zero-Shot
+Segmentation* (ICLR 2026), rebuilt from its description; the code's `CITATION.cff` says how to cite both.
+
 ## Config
 
 | field | value |
