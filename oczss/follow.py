@@ -7,11 +7,12 @@ __all__ = ['SHOWN', 'PACKAGES', 'loss_table', 'part_table', 'write_table', 'rows
            'picture_grid', 'plot_run', 'keep_file', 'prune', 'check_trackers', 'start_tracker', 'RunFolder', 'is_best',
            'Watch']
 
-# %% ../nbs/28_follow.ipynb #28-004
+# %% ../nbs/28_follow.ipynb #28-003
 import json
 import math
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
@@ -22,14 +23,15 @@ from accelerate.utils import LoggerType, broadcast_object_list
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch.utils.data import Dataset, Subset
-from .core import overlay, show_images
+from .core import PATH, check_kind, overlay, show_images
 from .evaluate import predict_labels
 from .experiments import provenance
 from .images import atomic
+from .model import split_of
 from .results import NUMBERS, WORDS
 from .train import Run, learning_rate
 
-# %% ../nbs/28_follow.ipynb #28-009
+# %% ../nbs/28_follow.ipynb #28-008
 def loss_table(
     record:dict, # of a checkpoint
     cfg, # the Config
@@ -55,7 +57,7 @@ def write_table(
     "Write a table, whole or not at all."
     with atomic(path) as draft: table.to_csv(draft, index=False)
 
-# %% ../nbs/28_follow.ipynb #28-012
+# %% ../nbs/28_follow.ipynb #28-011
 def rows_until(
     path:Path, # .csv with a column `step`; it need not exist
     step:int, # the last one to keep
@@ -77,7 +79,7 @@ def add_rows(
     old = rows_until(path, step - 1)
     write_table(path, pd.concat([old, new]) if len(old) else new)
 
-# %% ../nbs/28_follow.ipynb #28-015
+# %% ../nbs/28_follow.ipynb #28-014
 def some_of(
     data:Dataset, # see `load_part`
     n:int, # images; all if there are no more
@@ -99,7 +101,7 @@ def validate(
     found = model.measure(data, workers=workers, progress=False)
     return [dict(maps=maps) | {name: numbers[name] for name in NUMBERS} for maps, numbers in found.items()]
 
-# %% ../nbs/28_follow.ipynb #28-017
+# %% ../nbs/28_follow.ipynb #28-016
 @torch.no_grad()
 def picture_grid(
     model, # an OCZSS
@@ -122,7 +124,7 @@ def picture_grid(
     plt.close(fig) # it is for a file, or for whoever asked
     return fig
 
-# %% ../nbs/28_follow.ipynb #28-020
+# %% ../nbs/28_follow.ipynb #28-019
 SHOWN = 'hIoU', 'mIoU', 'mIoU_S', 'mIoU_U' # of WORDS
 
 def plot_run(
@@ -146,7 +148,7 @@ def plot_run(
     fig.tight_layout()
     return fig
 
-# %% ../nbs/28_follow.ipynb #28-022
+# %% ../nbs/28_follow.ipynb #28-021
 def keep_file(
     path:str|Path, # a file
     kept:str|Path, # its second name
@@ -167,7 +169,7 @@ def prune(
     for step, path in found.items():
         if step not in stays: path.unlink()
 
-# %% ../nbs/28_follow.ipynb #28-025
+# %% ../nbs/28_follow.ipynb #28-024
 def check_trackers(
     names, # of trackers; None: TensorBoard if it is installed
 )->tuple:
@@ -198,7 +200,7 @@ def start_tracker(
         raise ValueError(f'the tracker {name} could not be started: {" ".join(str(error).split())}') from error
     return tracker
 
-# %% ../nbs/28_follow.ipynb #28-028
+# %% ../nbs/28_follow.ipynb #28-027
 class RunFolder:
     "A run's folder and its trackers, kept by the first process."
     def __init__(self, folder, keep, track):
@@ -237,7 +239,7 @@ class RunFolder:
     def finish(self):
         for tracker in self.trackers: tracker.finish()
 
-# %% ../nbs/28_follow.ipynb #28-030
+# %% ../nbs/28_follow.ipynb #28-029
 def is_best(
     rows:list, # of a validation, see `validate`
     before:pd.DataFrame, # those of earlier ones
@@ -249,7 +251,7 @@ def is_best(
     earlier = before[before['maps'] == read][goal] if len(before) else []
     return not len(earlier) or now[goal] > earlier.max()
 
-# %% ../nbs/28_follow.ipynb #28-032
+# %% ../nbs/28_follow.ipynb #28-031
 class Watch(RunFolder):
     "Follow a training in a folder (ours); give it to `fit` as `watch`."
     def __init__(self,
@@ -262,6 +264,10 @@ class Watch(RunFolder):
         show=None, # called with the plot at every save, such as the `update` of a notebook's display
         workers:int=0, # processes that load images
     ):
+        check_kind(PATH, folder=folder)
+        check_kind((int,), every=every, images=images, keep=keep, workers=workers)
+        check_kind((Callable, type(None)), show=show)
+        if data is not None: split_of(data)
         if every < 1: raise ValueError(f'every is {every}: give a number of steps, at least 1')
         super().__init__(folder, keep, track)
         self.data = None if data is None else some_of(data, images)
