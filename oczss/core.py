@@ -37,9 +37,9 @@ def seed_everything(
 def in_short(
     value, # anything
 )->str: # at most 63 characters
-    "A value as a message shows it, cut where it is long; of an object without a short form the type (ours)."
+    "A value as a message shows it, in one line and cut where it is long; of what has no such form, the type (ours)."
     words = repr(value)
-    if words.startswith('<'): words = f'of the type {type(value).__name__}'
+    if words.startswith('<') or '\n' in words: words = f'of the type {type(value).__name__}'
     return words if len(words) <= 60 else f'{words[:60]}...'
 
 # %% ../nbs/00_core.ipynb #00-013
