@@ -274,6 +274,8 @@ def _where_from(spec):
 
 def _find(root, part, layout, instances):
     "Names, images, masks and, if asked for, object numbers of a part, none of them missing"
+    check_kind(PATH, root=root)
+    root = Path(root)
     images, masks = _stems(root, [layout.images], ('.jpg', '.jpeg', '.png')), _stems(root, layout.masks, ('.png',))
     objects = _stems(root, [layout.instances], ('.png',)) if instances else {}
     source = root/layout.images if layout.lists is None else root/layout.lists/f'{part}.txt'
@@ -313,7 +315,6 @@ class SegmentationFolder(Dataset):
     ):
         if not isinstance(spec, DataSpec):
             raise ValueError(f'spec is {in_short(spec)}: give a DataSpec, such as DATASETS["voc12"]')
-        check_kind(PATH, root=root)
         self.spec, self.split, self.table = spec, spec.split if split is None else split, spec.table
         self.transform, self.inductive, self.instances = transform, inductive, instances
         if not isinstance(self.split, Split) or self.split.classes != spec.classes:
@@ -322,7 +323,7 @@ class SegmentationFolder(Dataset):
         layout = spec.layout_of(part)
         if instances and layout.instances is None:
             raise ValueError(f'{spec.name} has no object numbers: open it without instances')
-        try: self.names, self.images, self.masks, self.objects = _find(Path(root), part, layout, instances)
+        try: self.names, self.images, self.masks, self.objects = _find(root, part, layout, instances)
         except FileNotFoundError as e: raise FileNotFoundError(f'{e}; {_where_from(spec)}') from None
 
     def __len__(self): return len(self.names)
