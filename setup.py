@@ -15,6 +15,7 @@ CLASSIFIERS = [
     'Programming Language :: Python :: 3.10',
     'Programming Language :: Python :: 3.11',
     'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
     'Topic :: Scientific/Engineering :: Artificial Intelligence']
 
 EXTRAS = [key.removesuffix('_requirements') for key in cfg if key.endswith('_requirements')]

@@ -17,6 +17,7 @@ import browser
 import docs
 import headers
 import readme
+import versions
 
 ROOT = readme.ROOT
 HANDWRITTEN = {'__main__.py'} # the only part of the package that no page exports
@@ -364,13 +365,17 @@ def main():
     parser.add_argument('--workers', type=int, default=2, help='pages run at a time, one core each (2)')
     parser.add_argument('--limit', type=int, default=600, help='seconds a page may take (600)')
     parser.add_argument('--times', action='store_true', help='write the seconds of the pages run into dev/times.csv')
+    parser.add_argument('--record', type=Path, metavar='FOLDER',
+                        help='write the versions installed here, and which pages ran, into tables in this folder')
     args = parser.parse_args()
     results = [] if args.pages else [run_check(check) for check in CHECKS]
     try: done = run_pages(args.pages, args.workers, args.limit)
     except KeyboardInterrupt: sys.exit('stopped')
-    results += [good for _, good, _ in done]
+    ran = {headers.short(page): good for page, good, _ in done}
+    if args.record: versions.record(args.record, ran)
     if args.times: headers.write_times(ROOT, {headers.short(page): seconds for page, good, seconds in done if good})
-    print(f'{sum(results)} passed, {len(results) - sum(results)} failed')
-    sys.exit(not all(results))
+    outcomes = [*results, *ran.values()]
+    print(f'{sum(outcomes)} passed, {len(outcomes) - sum(outcomes)} failed')
+    sys.exit(not all(outcomes))
 
 if __name__ == '__main__': main()

@@ -300,8 +300,9 @@ def read_cells(
     file:Path, # written by CellCache
 )->torch.Tensor: # (n,) int16
     "Cells of one image from the cache's folder."
-    try: return torch.from_numpy(np.load(file))
-    except (ValueError, EOFError, OSError) as error:
+    try:
+        with np.load(file) as held: return torch.from_numpy(held['labels'])
+    except Exception as error: # a damaged zip file fails in any way
         raise ValueError(f'{file} does not hold cells ({error}): delete it, and they are computed again') from None
 
 # %% ../nbs/09_cells.ipynb #09-059
@@ -316,7 +317,7 @@ class CellStore:
     )->torch.Tensor|None: # (n,) int16
         "Cells from memory or the folder; None if they are in neither."
         if key in self.kept or self.folder is None: return self.kept.get(key)
-        file = self.folder/f'{key}.npy'
+        file = self.folder/f'{key}.npz' # with a checksum, which is looked at when it is read
         if file.is_file(): self.kept[key] = read_cells(file)
         return self.kept.get(key)
 
@@ -327,7 +328,7 @@ class CellStore:
         "Keep cells."
         self.kept[key] = labels
         if self.folder is not None:
-            with atomic(self.folder/f'{key}.npy') as draft: np.save(draft, labels.numpy())
+            with atomic(self.folder/f'{key}.npz') as draft: np.savez(draft, labels=labels.numpy())
         return labels
 
 # %% ../nbs/09_cells.ipynb #09-060

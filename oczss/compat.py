@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
-from .images import atomic, normalise
+from .images import atomic, normalise, sound_zip
 from .clip import build_clip
 from .prompts import PromptedEncoder
 from .decoder import Decoded, SinkhornDecoder, ZegCLIPDecoder, choose_text
@@ -203,6 +203,8 @@ _PLAIN = [np.dtype, *((_scalar, f'numpy.{core}.multiarray.scalar') for core in (
 def _read(path):
     "What a file holds, tensors and plain data only"
     broken = f'{path} cannot be read: truncated, or not a PyTorch checkpoint'
+    if not sound_zip(path):
+        raise ValueError(f'{path} is damaged: a checksum in it does not fit what it holds; fetch the file again')
     try:
         with torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, map_location='cpu', weights_only=True)

@@ -218,6 +218,7 @@ def data_split(
     cfg:Config,
 )->Split:
     "Class names of a config's data set, and which of them are unseen under its mode and annotation."
+    _check_config_itself(cfg)
     split = DATASETS[cfg.data].split
     if cfg.mode == 'supervised': return fully_supervised(split)
     return split if cfg.annotation == 1 else low_annotation(split, cfg.annotation, cfg.annotation_draw)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
-from .core import IGNORE, Registry, in_short
+from .core import IGNORE, PATH, Registry, check_kind, in_short
 from .images import atomic, open_image, open_mask, save_mask
 from .protocol import ADE20K, COCO_STUFF, COCO_STUFF_UNSEEN, CONTEXT, CONTEXT_A_UNSEEN, CONTEXT_B_UNSEEN
 from .protocol import TEMPLATES, VOC12, VOC12_UNSEEN, Split
@@ -274,6 +274,8 @@ def _where_from(spec):
 
 def _find(root, part, layout, instances):
     "Names, images, masks and, if asked for, object numbers of a part, none of them missing"
+    check_kind(PATH, root=root)
+    root = Path(root)
     images, masks = _stems(root, [layout.images], ('.jpg', '.jpeg', '.png')), _stems(root, layout.masks, ('.png',))
     objects = _stems(root, [layout.instances], ('.png',)) if instances else {}
     source = root/layout.images if layout.lists is None else root/layout.lists/f'{part}.txt'
@@ -313,7 +315,7 @@ class SegmentationFolder(Dataset):
     ):
         if not isinstance(spec, DataSpec):
             raise ValueError(f'spec is {in_short(spec)}: give a DataSpec, such as DATASETS["voc12"]')
-        self.spec, self.split, self.table = spec, split or spec.split, spec.table
+        self.spec, self.split, self.table = spec, spec.split if split is None else split, spec.table
         self.transform, self.inductive, self.instances = transform, inductive, instances
         if not isinstance(self.split, Split) or self.split.classes != spec.classes:
             name = in_short(getattr(split, 'name', split))
@@ -321,7 +323,7 @@ class SegmentationFolder(Dataset):
         layout = spec.layout_of(part)
         if instances and layout.instances is None:
             raise ValueError(f'{spec.name} has no object numbers: open it without instances')
-        try: self.names, self.images, self.masks, self.objects = _find(Path(root), part, layout, instances)
+        try: self.names, self.images, self.masks, self.objects = _find(root, part, layout, instances)
         except FileNotFoundError as e: raise FileNotFoundError(f'{e}; {_where_from(spec)}') from None
 
     def __len__(self): return len(self.names)
@@ -361,6 +363,7 @@ def data_digest(
 # %% ../nbs/04_datasets.ipynb #04-049
 def _plain(name, what):
     "A name that can only be a file in the folder it is meant for, or a `ValueError`"
+    if not isinstance(name, str): raise ValueError(f'{in_short(name)} is no name for {what}: give a string')
     if name != name.strip() or not name.isprintable() or name.startswith('.') or set(name) & set('/\\:') or not name:
         raise ValueError(f'{name!r} is no plain name for {what}: use letters, digits, - and _')
     return name
@@ -376,6 +379,8 @@ def write_sample(
 ):
     "One image and its masks in VOC's layout (ours)."
     _plain(name, 'a sample')
+    check_kind(PATH, root=root)
+    check_kind((np.ndarray,), image=image, mask=mask)
     if image.shape[:2] != mask.shape:
         raise ValueError(f'{name}: image {image.shape[:2]} and mask {mask.shape} differ in size: both must be H W')
     root, suffix = Path(root), '.png' if quality is None else '.jpg'
@@ -392,6 +397,8 @@ def write_list(
     folder:str='ImageSets/Segmentation', # where lists are kept, in root
 ):
     "The list of a part in VOC's layout (ours)."
+    check_kind(PATH, root=root)
+    check_kind((list, tuple), names=names) # a string would be a list of letters
     text = ''.join(f'{_plain(name, "a sample")}\n' for name in names)
     with atomic(Path(root)/folder/f'{_plain(part, "a part")}.txt') as draft:
         draft.write_text(text, encoding='utf-8')
@@ -450,8 +457,11 @@ def write_world(
     progress:bool=True,    # show a bar
 )->Path: # root
     "Write a world in the layout of PASCAL VOC; parts that are complete are left alone (ours)."
-    root, counts = Path(root), counts or COUNTS
+    check_kind(PATH, root=root)
+    check_kind((dict, type(None)), counts=counts)
+    root, counts = Path(root), COUNTS if counts is None else counts
     world_split(world) # refuses an unknown name
+    if not counts: raise ValueError('counts is empty: say how many images which part shall have')
     for part, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f'{count} images of {part}: a part has a whole number of them, at least one')
@@ -483,6 +493,7 @@ def folder_spec(
     labels:str='from 1',           # how the masks count, a key of LABELS: 'from 1' keeps 0 for no class
 )->DataSpec: # DATASETS[spec.name] = spec makes it known by name
     "The specification of a folder of your own (ours)."
+    check_kind(PATH, root=root)
     root = Path(root).resolve()
     if isinstance(classes, (str, Path)):
         if not Path(classes).is_file():

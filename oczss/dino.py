@@ -10,15 +10,13 @@ import math
 from pathlib import Path
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
-from .clip import Stem, asking_once, local_weights, missing_weights, wrong_weights
+from .clip import Stem, asking_once, load_network, local_weights, missing_weights, wrong_weights
 from .core import shipped
 from .images import normalise
-from .shapes import check_world
 
 # %% ../nbs/06_dino.ipynb #06-004
 SOURCES = { # short names of timm's models
@@ -53,8 +51,7 @@ def build_ssl(
     if name == 'toy':
         model = new_toy_ssl()
         if weights != 'random':
-            check_world(shipped('ssl_toy.safetensors'))
-            state = load_file(shipped('ssl_toy.safetensors'))
+            state = load_network(shipped('ssl_toy.safetensors'))
             model.load_state_dict({name: value.float() for name, value in state.items()})
     else: model = _timm(SOURCES.get(name, name), weights)
     return model.eval().requires_grad_(False)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
-from .core import colour_mask, in_short, overlay
+from .core import PATH, check_kind, colour_mask, in_short, overlay
 from .protocol import SegmentationMetrics, Split
 from .images import CLIP_STATS, atomic, check_size, resize_scale, save_mask
 from .datasets import collate, in_a_sentence
@@ -197,6 +197,8 @@ def predict_labels(
 )->dict[str, torch.Tensor]: # reading to (b H W) int32 class ids
     "The class of every pixel, for each reading of the model's maps"
     check_bias(bias)
+    check_kind((torch.Tensor,), image=image, **({} if instances is None else dict(instances=instances)))
+    check_kind((Split,), split=split)
     _check_image(image, instances, short_side)
     out = image.shape[-2:]
     if short_side:
@@ -252,6 +254,9 @@ def evaluate(
     progress:bool=True,            # a bar on the first process
 )->dict[str, dict]: # reading to its numbers, see `protocol.scores`
     "The protocol's numbers of a model on a data set, for each reading of its maps"
+    check_kind((nn.Module,), model=model)
+    check_kind((Split,), split=split)
+    check_kind((int,), batch_size=batch_size, workers=workers)
     if not len(dataset): raise ValueError('the data set is empty: there is nothing to evaluate')
     check_bias(bias)
     rank, world = _process()
@@ -295,6 +300,8 @@ def save_prediction(
 ):
     "Write the labels of an image, and the image under their colours with a legend"
     labels = np.asarray(labels)
+    check_kind(PATH, path_overlay=path_overlay, path_labels=path_labels)
+    check_kind((list, tuple), names=names)
     if not isinstance(image, Image.Image):
         raise ValueError(f'the image is a {type(image).__name__}: open it with `images.open_image` first')
     if Path(path_labels).suffix.lower() != '.png' or Path(path_overlay) == Path(path_labels):

@@ -31,14 +31,14 @@ import torch
 from filelock import FileLock
 import oczss
 from .config import TESTING, Config, preset, stated, variant
-from .core import Registry, in_short, use_file
+from .core import PATH, Registry, check_kind, in_short, use_file
 from .datasets import DATASETS, SegmentationFolder, write_world
 from .images import atomic
 from .methods import BASELINE, METHODS, build_model
 from .model import count_trainable, networks
 from .results import NUMBERS, check_alike, interval, of_one, paired, read_csv, table, write_csv
 from .shapes import WORLDS
-from .train import fit, load_model, load_part, read_checkpoint
+from .train import _check_precision, fit, load_model, load_part, read_checkpoint
 
 # %% ../nbs/21_experiments.ipynb #21-006
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Experiment:
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.strip() or set(self.name) & set('/\\.:'):
             raise ValueError(f'{self.name!r} is no name for an experiment: a folder is called so, too')
+        check_kind((dict,), changes=self.changes, targets=self.targets)
+        check_kind((str,), data=self.data, part=self.part)
 
 # %% ../nbs/21_experiments.ipynb #21-008
 def configs(
@@ -68,6 +70,7 @@ def configs(
     "The config of every row; ValueError for a row that makes none, or the same as another."
     if not isinstance(experiment, Experiment):
         raise ValueError(f'an experiment is an Experiment or the name of one, not {in_short(experiment)}')
+    check_kind((str,), data=data)
     spec = DATASETS[data or experiment.data]
     if not isinstance(experiment.rows, dict) or not experiment.rows:
         raise ValueError(f'experiment {experiment.name!r} has no rows: name each, and say what it changes')
@@ -243,6 +246,9 @@ def jobs(
     **changes, # of the config, for every row that does not set them itself
 )->list[Job]:
     "What an experiment consists of, seed by seed."
+    check_kind(PATH, out=out)
+    check_kind((tuple, list), rows=rows)
+    _check_precision(precision, gpu=True) # whether there is one is asked where the work is done
     found, data = configs(experiment, data, **changes), data or experiment.data
     if unknown := [r for r in rows if r not in found]:
         raise ValueError(f'experiment {experiment.name!r} has no row {unknown[0]!r}: '
@@ -526,6 +532,9 @@ def run(
 )->pd.DataFrame: # tidy, see `collect`
     "Compute what is missing of an experiment, and table it."
     if isinstance(experiment, str): experiment = EXPERIMENTS[experiment]
+    check_kind((*PATH, type(None)), csv=csv, use=use)
+    check_kind((int,), processes=processes, workers=workers)
+    check_kind((dict, type(None)), slurm=slurm)
     if csv and Path(csv).exists(): read_csv(csv) # refuses another layout before anything is computed
     todo = jobs(experiment, data, seeds, out, roots, counts, rows, progress, precision, **changes)
     data = data or experiment.data

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
@@ -22,10 +23,11 @@ from accelerate.utils import LoggerType, broadcast_object_list
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch.utils.data import Dataset, Subset
-from .core import overlay, show_images
+from .core import PATH, check_kind, overlay, show_images
 from .evaluate import predict_labels
 from .experiments import provenance
 from .images import atomic
+from .model import split_of
 from .results import NUMBERS, WORDS
 from .train import Run, learning_rate
 
@@ -83,11 +85,13 @@ def some_of(
     n:int, # images; all if there are no more
 )->Subset:
     "Images evenly spaced over a data set, always the same ones."
+    split = split_of(data)
+    check_kind((int,), images=n)
     if n < 1: raise ValueError(f'{n} images cannot be validated on: give at least 1')
     if not len(data): raise ValueError('the validation images are an empty list')
     n = min(n, len(data))
     part = Subset(data, [i*len(data)//n for i in range(n)])
-    part.split = data.split
+    part.split = split
     return part
 
 def validate(
@@ -202,6 +206,8 @@ def start_tracker(
 class RunFolder:
     "A run's folder and its trackers, kept by the first process."
     def __init__(self, folder, keep, track):
+        check_kind(PATH, folder=folder)
+        check_kind((int,), keep=keep)
         if keep < 0: raise ValueError(f'keep is {keep}: give a number of checkpoints, 0 for none')
         self.folder, self.keep, self.track, self.run = Path(folder), keep, check_trackers(track), None
         self.csv, self.kept = self.folder/'validation.csv', self.folder/'checkpoints'
@@ -251,6 +257,12 @@ def is_best(
     earlier = before[before['maps'] == read][goal] if len(before) else []
     return not len(earlier) or now[goal] > earlier.max()
 
+def _check_watch(every, workers, show):
+    "ValueError for steps or processes that are no number, or nothing to be called."
+    check_kind((int,), every=every, workers=workers)
+    check_kind((Callable, type(None)), show=show)
+    if every < 1: raise ValueError(f'every is {every}: give a number of steps, at least 1')
+
 # %% ../nbs/28_follow.ipynb #28-031
 class Watch(RunFolder):
     "Follow a training in a folder (ours); give it to `fit` as `watch`."
@@ -264,7 +276,7 @@ class Watch(RunFolder):
         show=None, # called with the plot at every save, such as the `update` of a notebook's display
         workers:int=0, # processes that load images
     ):
-        if every < 1: raise ValueError(f'every is {every}: give a number of steps, at least 1')
+        _check_watch(every, workers, show)
         super().__init__(folder, keep, track)
         self.data = None if data is None else some_of(data, images)
         self.every, self.show, self.workers = every, show, workers

@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 from torch import nn
-from safetensors.torch import save_file
 from .cells import Cells
-from .clip import build_clip, clip_stats, new_toy_clip, save_toy, text_features, tokenizer
+from .clip import build_clip, clip_stats, new_toy_clip, save_network, save_toy, text_features, tokenizer
 from .config import preset
 from .core import IGNORE, seed_everything
 from .dino import new_toy_ssl
@@ -30,8 +29,7 @@ from .images import IMAGENET_STATS, atomic, normalise
 from .methods import METHODS, build_model
 from .prompts import image_tokens, project_heads, queries_keys_values, run_block
 from .protocol import SegmentationMetrics, sentences
-from .shapes import (STUFF, THINGS, WORLDS, draw_scene, draw_world, random_palette, world_checksum, world_note,
-                          world_split)
+from .shapes import (STUFF, THINGS, WORLDS, draw_scene, draw_world, random_palette, world_checksum, world_split)
 from .voronoi import best_iou
 
 # %% ../nbs/34_pretrain.ipynb #34-006
@@ -425,8 +423,7 @@ def pretrain_ssl(
         for opt in opts: opt.step()
         note(step, loss=loss.detach(), pictures=k*groups)
         if (step + 1) % 100 == 0 or step + 1 == steps:
-            weights = {k: v.half().contiguous() for k, v in vit.state_dict().items()}
-            with atomic(out) as draft: save_file(weights, draft, world_note())
+            save_network({k: v.half().contiguous() for k, v in vit.state_dict().items()}, out)
     return vit.eval()
 
 # %% ../nbs/34_pretrain.ipynb #34-046

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
-from .core import IGNORE
+from .core import IGNORE, check_kind
 
 # %% ../nbs/01_protocol.ipynb #01-006
 def _names(text): return tuple(' '.join(name.split()) for name in text.split(','))
@@ -91,6 +91,7 @@ class Split:
     unseen: tuple[str, ...] = ()  # names whose pixels carry no label in training; kept in label order
 
     def __post_init__(self):
+        check_kind((str,), name=self.name)
         classes = check_names(self.classes)
         unseen = check_names(self.unseen) if self.unseen else ()
         unknown = [name for name in unseen if name not in classes]

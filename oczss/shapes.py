@@ -14,7 +14,7 @@ import math
 import zlib
 import numpy as np
 from safetensors import safe_open
-from .core import Registry
+from .core import Registry, check_kind
 from .protocol import Split
 
 # %% ../nbs/02_shapes.ipynb #02-005
@@ -541,6 +541,8 @@ def draw_world(
     i:int, # number of the image
 ): # image (H W 3) uint8, labels (H W) uint8 with 0 for none and classes from 1, instances (H W) uint8
     "One image of a world with its truth, numbered as in a PASCAL VOC mask."
+    check_kind((str,), part=part)
+    check_kind((int, np.integer), i=i)
     world = WORLDS[name]
     s = draw_scene(f'{name}/{part}/{i}', world.things, style=world.style, scraps=world.scraps,
                    tint=world.tint, colours=world.colours)

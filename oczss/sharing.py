@@ -6,7 +6,7 @@
 __all__ = ['READ', 'RECORD', 'TABLE', 'GRAPHS', 'measured_lines', 'validated_lines', 'record_of', 'share', 'FixedClasses',
            'export_model']
 
-# %% ../nbs/29_sharing.ipynb #29-004
+# %% ../nbs/29_sharing.ipynb #29-003
 import hashlib
 import json
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from .results import WORDS
 from .sinkhorn import relative_error
 from .train import load_model, read_checkpoint
 
-# %% ../nbs/29_sharing.ipynb #29-009
+# %% ../nbs/29_sharing.ipynb #29-008
 READ = 'hIoU', 'mIoU_S', 'mIoU_U', 'mIoU', 'pAcc' # of WORDS, in the order of the card
 
 def _number(x): return '–' if x is None or x != x else f'{100*x:.1f}' # NaN: not defined
@@ -55,7 +55,7 @@ def validated_lines(
     return [_line(path, f'validation images, step {step}', row['maps'], row)
             for _, row in rows[rows['step'] == step].iterrows()]
 
-# %% ../nbs/29_sharing.ipynb #29-010
+# %% ../nbs/29_sharing.ipynb #29-009
 RECORD = '''## Training
 
 {steps} steps of {batch} images on `{data}` (mode {mode}), seed {seed}, precision {precision}, in {minutes:.1f} minutes
@@ -94,7 +94,7 @@ def record_of(
         devices=', '.join(sorted({p['device'] for p in parts})), loss=state['losses'][-1]['total'],
         numbers=table if lines else '\nNothing was measured.')
 
-# %% ../nbs/29_sharing.ipynb #29-013
+# %% ../nbs/29_sharing.ipynb #29-012
 def share(
     checkpoint:str|Path, # of `fit`
     folder:str|Path|None=None, # where to write the model; new or empty; None: nowhere
@@ -115,7 +115,7 @@ def share(
             raise ValueError(f'{push} could not be sent to the Hub: {" ".join(str(error).split())}') from error
     return model
 
-# %% ../nbs/29_sharing.ipynb #29-026
+# %% ../nbs/29_sharing.ipynb #29-025
 class FixedClasses(nn.Module):
     "An OCZSS whose classes and transport steps are settled: image in, the scores that are read at test out."
     def __init__(self,
@@ -133,7 +133,7 @@ class FixedClasses(nn.Module):
     )->torch.Tensor: # (b k h w), before the sigmoid
         return self.model.maps(image)[self.model.cfg.maps]
 
-# %% ../nbs/29_sharing.ipynb #29-029
+# %% ../nbs/29_sharing.ipynb #29-028
 def _write_pt2(fixed, image, path):
     "A graph of torch.export; what it computes once it is read again."
     program = torch.export.export(fixed, (image,))

@@ -8,6 +8,7 @@ __all__ = ['KIND', 'HELD', 'LOOKED_AT', 'LAUNCHED', 'load_part', 'seen_numbers',
            'fit']
 
 # %% ../nbs/18_train.ipynb #18-003
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,6 @@ import os
 import pickle
 import platform
 import warnings
-import zipfile
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -27,11 +27,11 @@ from torch import nn
 from tqdm.auto import tqdm
 from .cells import CellCache, needs_instances
 from .config import Config, check_config, data_split, stated
-from .core import IGNORE, in_short, seed_everything
+from .core import IGNORE, PATH, check_kind, in_short, seed_everything
 from .datasets import DATASETS, PassOver, SegmentationFolder, batches
-from .images import atomic, make_room, train_transform
+from .images import atomic, make_room, sound_zip, train_transform
 from .losses import count_pairs, pseudo_labels, segmentation_loss, strict_pseudo_labels
-from .model import OCZSS, check_classes, recomputing, restore, stored_config, tuples
+from .model import OCZSS, check_classes, recomputing, restore, split_of, stored_config, tuples
 from .protocol import Split
 
 # %% ../nbs/18_train.ipynb #18-006
@@ -46,7 +46,7 @@ def load_part(
     check_config(cfg)
     transform = train_transform(cfg.crop, cfg.short_side) if training and cfg.short_side else None
     hide = training and cfg.mode in ('inductive', 'strict')
-    spec, split = DATASETS[cfg.data], split or data_split(cfg)
+    spec, split = DATASETS[cfg.data], data_split(cfg) if split is None else split
     found = SegmentationFolder(root, part, spec, split, transform, hide, needs_instances(cfg.cells))
     if training and cfg.train_images:
         if cfg.train_images > len(found):
@@ -121,19 +121,14 @@ def save_checkpoint(
     torch.save(what | record | dict(model=weights, optimiser=opt.state_dict()), packed)
     with atomic(path) as draft: draft.write_bytes(packed.getbuffer())
 
-def _sound(path):
-    "Whether every part of a checkpoint has the checksum that was stored with it; True for what is no zip file."
-    with Path(path).open('rb') as file: # fails if we may not read it, which is no damage
-        try: return not zipfile.is_zipfile(file) or zipfile.ZipFile(file).testzip() is None
-        except Exception: return False # its own tables are damaged
-
 def read_checkpoint(
     path:str|Path, # written by `save_checkpoint`
 )->dict:
     "Read a checkpoint; ValueError if it is damaged or not ours."
+    check_kind(PATH, path=path)
     if not Path(path).is_file(): raise FileNotFoundError(f'there is no checkpoint {path}')
     damaged = f'{path} is damaged or cut off: train again, or use an earlier copy'
-    if not _sound(path): raise ValueError(damaged)
+    if not sound_zip(path): raise ValueError(damaged)
     try: state = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(f'{path} is not a checkpoint of oczss: it holds other objects than tensors '
@@ -288,7 +283,7 @@ class Run:
         self.cfg, self.path, self.model = cfg, path, OCZSS(cfg, train_set.split)
         if self.model.cells and not cfg.short_side:
             self.model.cells.cache = CellCache(cache) # the same images, epoch after epoch
-        if begin: restore(self.model, read_checkpoint(begin)['model'], begin)
+        if begin is not None: restore(self.model, read_checkpoint(begin)['model'], begin)
         self.model.to(accelerator.device) # before the optimiser's state is read, which follows its parameters
         opt = make_optimiser(self.model, cfg)
         self.record = dict(step=0, seed=seed, precision=accelerator.mixed_precision, data=train_set.fingerprint(),
@@ -401,9 +396,9 @@ def _train(run, train_set, every, workers, progress, watch):
 
 # %% ../nbs/18_train.ipynb #18-036
 def _check_counts(**counts):
-    "ValueError for the first number of steps or portions, or seed, that is none."
+    "ValueError for the first number of steps, portions or processes, or seed, that is none."
     for name, value in counts.items():
-        least = 0 if name == 'seed' else 1
+        least = 0 if name in ('seed', 'workers') else 1
         if not isinstance(value, int) or not least <= value < 2**32:
             raise ValueError(f'{name} is {in_short(value)}: give a whole number, at least {least} and below 2**32')
 
@@ -426,8 +421,13 @@ def fit(
 )->OCZSS: # trained, in eval mode
     "Train a model, or finish training it."
     check_config(cfg)
-    _check_counts(seed=seed, every=every, until=cfg.iterations if until is None else until, accumulate=accumulate)
-    if cfg.data in DATASETS: check_classes(data_split(cfg), train_set.split)
+    check_kind(PATH, path=path)
+    check_kind((*PATH, type(None)), begin=begin, cache=cache)
+    check_kind((Callable, type(None)), watch=watch)
+    _check_counts(seed=seed, every=every, until=cfg.iterations if until is None else until, accumulate=accumulate,
+                  workers=workers)
+    split = split_of(train_set)
+    if cfg.data in DATASETS: check_classes(data_split(cfg), split)
     if damaged not in ('stop', 'replace'): raise ValueError(f"damaged is {in_short(damaged)}: give 'stop' or 'replace'")
     if damaged == 'replace': train_set = PassOver(train_set)
     accelerator, last = _accelerator(precision), min(until or cfg.iterations, cfg.iterations)
