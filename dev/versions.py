@@ -26,6 +26,7 @@ def put(path, columns, lines):
 
 def record(folder, results):
     "Put {page: whether it ran} under this interpreter; its other pages stay if they ran with the same versions."
+    folder.mkdir(parents=True, exist_ok=True)
     python, here = platform.python_version(), installed()
     known, tested = read(folder/'versions.csv'), read(folder/'tested.csv')
     same = here == {line['package']: line['version'] for line in known if line['python'] == python}

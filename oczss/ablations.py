@@ -6,7 +6,7 @@
 __all__ = ['DARK', 'MIDDLE', 'WIDTH', 'FIGURES', 'panels', 'points', 'differences', 'student', 'room', 'draw_points', 'say',
            'plot_rows', 'values_of', 'lines_of', 'plot_curve', 'draw', 'results_of', 'main']
 
-# %% ../nbs/23_ablations.ipynb #23-004
+# %% ../nbs/23_ablations.ipynb #23-003
 import json
 from numbers import Number
 from pathlib import Path
@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from .results import NUMBERS, WORDS, interval, of_one, paired, read_csv
 
-# %% ../nbs/23_ablations.ipynb #23-009
+# %% ../nbs/23_ablations.ipynb #23-008
 def panels(
     results:pd.DataFrame, # tidy
 )->list: # (data set trained on, data set measured on, the results of the former)
@@ -46,7 +46,7 @@ def points(
         raise ValueError(f'row {twice.row.iloc[0]!r} has seed {twice.seed.iloc[0]} twice: keep the run that is meant')
     return found.assign(value=100*found[number])
 
-# %% ../nbs/23_ablations.ipynb #23-012
+# %% ../nbs/23_ablations.ipynb #23-011
 def differences(
     found:pd.DataFrame, # from `points`
     baseline:str, # the row to compare with
@@ -56,7 +56,7 @@ def differences(
     ahead = by_seed.sub(by_seed[baseline], axis=0).drop(columns=baseline)
     return ahead.melt(ignore_index=False).dropna().reset_index()
 
-# %% ../nbs/23_ablations.ipynb #23-015
+# %% ../nbs/23_ablations.ipynb #23-014
 DARK, MIDDLE, WIDTH = '.1', '.45', 7.5 # greys; inches
 
 def student(
@@ -102,7 +102,7 @@ def say(
     "Words about a row: beside its panel, or in it where the row is empty."
     ax.text(where, place, words, transform=ax.get_yaxis_transform(), va='center', fontsize=7, style='italic')
 
-# %% ../nbs/23_ablations.ipynb #23-016
+# %% ../nbs/23_ablations.ipynb #23-015
 def _draw_differences(ax, one, found, order, baseline, asked):
     "The panel of the differences; what seeds are left out is said beside the row."
     draw_points(ax, differences(found, baseline), order, (0,))
@@ -145,7 +145,7 @@ def plot_rows(
         else: say(right[0], (len(order) - 1)/2, f'{baseline} was not measured here', .02)
     return fig
 
-# %% ../nbs/23_ablations.ipynb #23-022
+# %% ../nbs/23_ablations.ipynb #23-021
 def values_of(
     results:pd.DataFrame, # tidy
     field:str, # of the config, or a column
@@ -172,7 +172,7 @@ def lines_of(
         raise ValueError(f'rows {name!r} and {row!r} differ in more than {field}: plot_rows draws them')
     return found
 
-# %% ../nbs/23_ablations.ipynb #23-024
+# %% ../nbs/23_ablations.ipynb #23-023
 def _apart(found):
     "Small steps to the side, so that intervals at the same x do not hide each other: of every line, and of its seeds."
     names = list(found.line.unique())
@@ -218,10 +218,11 @@ def plot_curve(
         if failed: ax.set_xlabel(f'{words or field} (failed: {"; ".join(failed)})')
     return fig
 
-# %% ../nbs/23_ablations.ipynb #23-029
+# %% ../nbs/23_ablations.ipynb #23-028
 FIGURES = dict(
     components=dict(baseline='OTSeg'),
     sources=dict(baseline='OTSeg, no object prompts'),
+    beyond=dict(baseline='OC-ZSS'),
     objects=dict(field='m', words='objects, $m$'),
     rounds=dict(field='rounds', words='rounds of refinement, $S$'),
     dilations=dict(baseline='no granularity'),
@@ -254,7 +255,7 @@ def results_of(
     raise FileNotFoundError(f'there are no results of {name!r} yet; this makes them: '
                             f'oczss run {name} --data things --jobs 2 --csv data/results/{name}.csv')
 
-# %% ../nbs/23_ablations.ipynb #23-033
+# %% ../nbs/23_ablations.ipynb #23-032
 def _tables(folder):
     "Names of the questions, known ones first, and of other tidy tables in a folder."
     def tidy(path):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['show_predictions', 'show_inside', 'show_losses', 'workbook']
 
-# %% ../nbs/22_benchmark.ipynb #22-004
+# %% ../nbs/22_benchmark.ipynb #22-003
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from .experiments import EXPERIMENTS, jobs, run, table
 from .images import atomic
 from .train import load_model, load_part, read_checkpoint
 
-# %% ../nbs/22_benchmark.ipynb #22-007
+# %% ../nbs/22_benchmark.ipynb #22-006
 @torch.no_grad()
 def show_predictions(
     models:dict, # name to model
@@ -39,7 +39,7 @@ def show_predictions(
             titles.append(name)
     return show_images(pictures, titles, ncols=2 + len(models), size=2)
 
-# %% ../nbs/22_benchmark.ipynb #22-008
+# %% ../nbs/22_benchmark.ipynb #22-007
 @torch.no_grad()
 def show_inside(
     model, # an OCZSS with cells and refinement
@@ -71,7 +71,7 @@ def show_losses(
     fig.tight_layout()
     return fig
 
-# %% ../nbs/22_benchmark.ipynb #22-010
+# %% ../nbs/22_benchmark.ipynb #22-009
 def workbook(
     out:str|Path='runs', # everything goes here
     counts:dict|None=None, # images by part of the world; None: the usual ones
