@@ -402,6 +402,7 @@ def _check_counts(**counts):
         if not isinstance(value, int) or not least <= value < 2**32:
             raise ValueError(f'{name} is {in_short(value)}: give a whole number, at least {least} and below 2**32')
 
+# %% ../nbs/18_train.ipynb #18-037
 def fit(
     cfg:Config,
     train_set:SegmentationFolder, # see `load_part`
