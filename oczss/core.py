@@ -78,7 +78,7 @@ class Registry(dict):
     def __getitem__(self, name): return super().__getitem__(name) if isinstance(name, str) else self.__missing__(name)
 
     def __missing__(self, name):
-        near = get_close_matches(str(name), self, 3) if len(self) > 12 else [] # so many are no help
+        near = get_close_matches(str(name), self, 3) if len(self) > 16 else [] # so many are no help
         words = f'nearest to it: {", ".join(near)}' if near else f'choose one of {", ".join(self)}'
         raise ValueError(f'no {self.what} {in_short(name)}: {words}; '
                          'one of your own is known once the file that registers it is imported (--use FILE)')
