@@ -22,7 +22,7 @@ from .clip import clip_stats
 from .core import Registry
 from .dino import SSLFeatures
 from .images import atomic, normalise
-from .prompts import PromptedEncoder, image_tokens, patch_grid, queries_keys_values, run_block
+from .prompts import PromptedEncoder, before_last, patch_grid, queries_keys_values
 from .voronoi import EVERY, grid_cells, membership, oracle_cells, resample_cells, voronoi
 
 # %% ../nbs/09_cells.ipynb #09-004
@@ -79,10 +79,8 @@ def last_attention(
     visual:nn.Module, # CLIP's image tower
 )->torch.Tensor: # (b n h w): of every patch, its attention to all n
     "Where the patches of the last block look, mean over heads."
-    x, grid = image_tokens(visual, normalise(image, clip_stats(visual)))
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks: x = run_block(block, x)
-    q, k, _ = queries_keys_values(last, x) # b heads 1+n d/heads
+    x, grid = before_last(visual, normalise(image, clip_stats(visual)))
+    q, k, _ = queries_keys_values(visual.transformer.resblocks[-1], x) # b heads 1+n d/heads
     attention = (q @ k.mT*q.shape[-1]**-.5).softmax(-1).mean(1) # b 1+n 1+n
     return attention[:, 1:, 1:].mT.unflatten(2, grid)
 

@@ -137,7 +137,8 @@ def load_network(
     path = Path(path)
     beside = path.with_name(DIGESTS)
     known = json.loads(beside.read_text(encoding='utf-8')) if beside.is_file() else {}
-    if known.get(path.name, checksum(path)) != checksum(path):
+    found = checksum(path)
+    if known.get(path.name, found) != found:
         raise ValueError(f'{path} is damaged: its checksum is not the one in {DIGESTS}; install oczss again')
     check_world(path)
     return load_file(path)

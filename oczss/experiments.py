@@ -38,7 +38,7 @@ from .methods import BASELINE, METHODS, build_model
 from .model import count_trainable, networks
 from .results import NUMBERS, check_alike, interval, of_one, paired, read_csv, table, write_csv
 from .shapes import WORLDS
-from .train import _check_precision, fit, load_model, load_part, read_checkpoint
+from .train import check_precision, fit, load_model, load_part, read_checkpoint
 
 # %% ../nbs/21_experiments.ipynb #21-006
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def jobs(
     "What an experiment consists of, seed by seed."
     check_kind(PATH, out=out)
     check_kind((tuple, list), rows=rows)
-    _check_precision(precision, gpu=True) # whether there is one is asked where the work is done
+    check_precision(precision, gpu=True) # whether there is one is asked where the work is done
     found, data = configs(experiment, data, **changes), data or experiment.data
     if unknown := [r for r in rows if r not in found]:
         raise ValueError(f'experiment {experiment.name!r} has no row {unknown[0]!r}: '

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_visual', 'patch_grid', 'image_tokens', 'queries_keys_values', 'project_heads', 'run_block', 'Encoded',
-           'check_cells', 'run_prompted', 'PromptedTower', 'PromptedEncoder', 'dense_attention', 'dense_affinity',
-           'dense_values', 'proxy_affinity']
+           'check_cells', 'run_prompted', 'PromptedTower', 'PromptedEncoder', 'before_last', 'dense_attention',
+           'dense_affinity', 'dense_values', 'proxy_affinity']
 
 # %% ../nbs/08_prompts.ipynb #08-003
 from typing import NamedTuple
@@ -198,6 +198,16 @@ class PromptedEncoder(PromptedTower):
         return Encoded(rearrange(patches, 'b (h w) d -> b d h w', h=grid[0]), cls[:, 0], objects if m else None)
 
 # %% ../nbs/08_prompts.ipynb #08-058
+def before_last(
+    visual:nn.Module, # open_clip VisionTransformer
+    image:torch.Tensor, # (b c H W), normalised for CLIP
+): # tokens (b 1+n d) as they enter the last block, cls first; and the grid (h, w)
+    "All blocks but the last."
+    check_visual(visual)
+    x, grid = image_tokens(visual, image)
+    for block in visual.transformer.resblocks[:-1]: x = run_block(block, x)
+    return x, grid
+
 @torch.no_grad()
 def dense_attention(
     visual:nn.Module, # open_clip VisionTransformer, not trained here
@@ -206,10 +216,7 @@ def dense_attention(
     residual:bool=False, # keep the last block's shortcut and MLP
 ): # (b d h w) unit-length patches in the space of text
     "Patches whose last attention is a given function (ours; what MaskCLIP and its successors share)."
-    check_visual(visual)
-    x, (h, w) = image_tokens(visual, image)
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks: x = run_block(block, x)
+    (x, (h, w)), last = before_last(visual, image), visual.transformer.resblocks[-1]
     mixed = attend(*queries_keys_values(last, x)) # b heads 1+n d/heads
     out = last.ls_1(project_heads(last, mixed))
     if residual:

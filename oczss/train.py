@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KIND', 'HELD', 'LOOKED_AT', 'LAUNCHED', 'load_part', 'seen_numbers', 'training_loss', 'make_optimiser',
-           'learning_rate', 'save_checkpoint', 'read_checkpoint', 'differing', 'load_model', 'check_labels', 'Run',
-           'fit']
+           'learning_rate', 'save_checkpoint', 'read_checkpoint', 'differing', 'load_model', 'check_labels',
+           'check_precision', 'Run', 'fit']
 
 # %% ../nbs/18_train.ipynb #18-003
 from collections.abc import Callable
@@ -219,7 +219,7 @@ LAUNCHED = ['WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'MV2_COMM_WORLD_SI
 def _accelerator(precision):
     "Accelerate, with all processes that were started together and in this precision."
     started, gpu = get_int_from_env(LAUNCHED, 1), torch.cuda.is_available()
-    _check_precision(precision, gpu)
+    check_precision(precision, gpu)
     AcceleratorState._reset_state() # that of an earlier call, maybe in another precision; processes stay connected
     found = Accelerator(mixed_precision=precision, cpu=started > 1 and not gpu)
     _check_together(found.num_processes, started)
@@ -233,7 +233,10 @@ def _check_together(processes, started):
     if os.environ.get('ACCELERATE_USE_CPU') == 'True' and 'MASTER_ADDR' in os.environ and started == 1:
         raise ValueError(f'accelerate launch --cpu starts one process, though several were asked for: {use}')
 
-def _check_precision(precision, gpu):
+def check_precision(
+    precision, # 'no', 'bf16' or 'fp16'
+    gpu:bool, # whether there is one
+):
     "ValueError for a precision that there is not, or not on a CPU."
     known = 'no', 'bf16', 'fp16'
     if precision not in known: raise ValueError(f'precision is {precision!r}: choose one of {", ".join(known)}')
