@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KIND', 'HELD', 'LOOKED_AT', 'LAUNCHED', 'load_part', 'seen_numbers', 'training_loss', 'make_optimiser',
            'learning_rate', 'save_checkpoint', 'read_checkpoint', 'differing', 'load_model', 'check_labels',
-           'check_precision', 'Run', 'fit']
+           'check_precision', 'Run', 'flushing', 'fit']
 
 # %% ../nbs/18_train.ipynb #18-003
 from collections.abc import Callable
@@ -397,7 +397,16 @@ def _train(run, train_set, every, workers, progress, watch):
     if main and 2*run.labelled < steps:
         warnings.warn(f'{steps - int(run.labelled)} of {steps} batches had not one labelled pixel')
 
-# %% ../nbs/18_train.ipynb #18-036
+# %% ../nbs/18_train.ipynb #18-037
+@contextmanager
+def flushing():
+    "Count numbers below 1e-38 as zero while this lasts, where the processor can."
+    before = not torch.tensor(1e-40)*1
+    torch.set_flush_denormal(True) # of this thread, and of those it starts from now on
+    try: yield
+    finally: torch.set_flush_denormal(before)
+
+# %% ../nbs/18_train.ipynb #18-041
 def _check_counts(**counts):
     "ValueError for the first number of steps, portions or processes, or seed, that is none."
     for name, value in counts.items():
@@ -405,7 +414,7 @@ def _check_counts(**counts):
         if not isinstance(value, int) or not least <= value < 2**32:
             raise ValueError(f'{name} is {in_short(value)}: give a whole number, at least {least} and below 2**32')
 
-# %% ../nbs/18_train.ipynb #18-037
+# %% ../nbs/18_train.ipynb #18-042
 def fit(
     cfg:Config,
     train_set:SegmentationFolder, # see `load_part`
@@ -437,7 +446,7 @@ def fit(
     accelerator, last = _accelerator(precision), min(until or cfg.iterations, cfg.iterations)
     call = dict(config=asdict(cfg), path=str(path), seed=seed, begin=str(begin), until=until, every=every)
     _check_alike(accelerator, call | dict(accumulate=accumulate, damaged=damaged, data=train_set.fingerprint()))
-    with _alone(path) if accelerator.is_main_process else nullcontext():
+    with flushing(), _alone(path) if accelerator.is_main_process else nullcontext():
         run = Run(accelerator, cfg, train_set, path, seed, begin, cache, accumulate, last)
         with recomputing(run.model) if recompute else nullcontext():
             _train(run, train_set, every, workers, progress, watch)
