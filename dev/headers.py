@@ -78,7 +78,7 @@ def needs(fields, notebook):
     place = 'a clone of the repository' if any(map(FROM_CLONE.search, code)) else 'the package'
     said = [f'Needs {place}; no data, no weights, no GPU.', fields.get('needs', '')]
     skipped = sum(bool(SKIPPED.search(source)) for source in code)
-    if skipped: said.append(f'Cells that the tests leave out: {skipped}.')
+    if skipped: said.append(f'Notebook cells that the tests do not run: {skipped}.')
     return ' '.join(filter(None, said))
 
 COLAB = '''<details><summary>In Colab, run this first, in a cell of its own</summary>
@@ -98,13 +98,13 @@ def header(root, page):
     if at not in measured: raise ValueError(f'{page.name} has no time in dev/times.csv: run dev/check.py --times {at}')
     fields, i = table(root), order.index(page)
     way = fields['ways'][fields[at]['way']].partition(':')[0]
-    sides = [('before', one) for one in order[:i][-1:]] + [('after', one) for one in order[i+1:][:1]]
+    sides = [('previous', one) for one in order[:i][-1:]] + [('next', one) for one in order[i+1:][:1]]
     file = f'{repository}/{{}}{branch}/nbs/{page.name}'
     lines = [' · '.join([f'**{way}**', *(f'{side}: {link(one)}' for side, one in sides),
                          '[all pages](index.ipynb)']),
              needs(fields[at], load(page)),
-             f'Runs in {spoken(measured[at])} on one core of two.']
-    if 'paper' in fields[at]: lines[-1] += f' In the paper: {fields[at]["paper"]}.'
+             f'Runs in {spoken(measured[at])} on one core.']
+    if 'paper' in fields[at]: lines[-1] += f' Part of the paper: {fields[at]["paper"]}.'
     lines.append(f'[Download this page](https://raw.githubusercontent.com/{file.format("")}) · '
                  f'[open it in Colab](https://colab.research.google.com/github/{file.format("blob/")})')
     return '\n\n'.join([MARK, '  \n'.join(lines), COLAB.format(url=url, name=name)])

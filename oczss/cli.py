@@ -412,7 +412,7 @@ def _check(args):
         todo = f': {row.todo}' if row.todo else ''
         print(f'{row.state:8}{row.part:10}{row.what}: {row.found}{todo}')
     for part, found in classes.items() if args.classwise else ():
-        print(f'\n{part}, share of pixels and number of images')
+        print(f'\n{part}, share of labelled pixels and number of images')
         for row in found.itertuples(): print(f'{row.pixels:7.2%}{row.images:8}  {row.name}')
     wrong = int((~table.state.isin(['ok', 'note'])).sum())
     if wrong: raise ValueError(f'{spec.name} in {root} is not in order: {wrong} of {len(table)} lines above are not ok')

@@ -274,8 +274,8 @@ def text_features(
     tokens = tokenizer(clip.name)([sentence for group in groups for sentence in group])
     if same := alike(names, tokens.unflatten(0, (len(groups), -1))):
         short = [name if len(name) < 60 else f'{name[:20]} … {name[-20:]}' for name in same]
-        raise ValueError(f'{short[0]!r} and {short[1]!r} are one class to {clip.name}, which reads '
-                         f'{tokens.shape[1]} tokens of a sentence: shorten or change one of them')
+        raise ValueError(f'{short[0]!r} and {short[1]!r} are one class to {clip.name}: they are the same tokens, of '
+                         f'which it reads {tokens.shape[1]} in a sentence; shorten or change one of them')
     device = next(clip.parameters()).device
     features = torch.cat([F.normalize(clip.encode_text(t.to(device)), dim=-1) for t in tokens.split(at_once)])
     return features.view(len(groups), -1, features.shape[-1])

@@ -55,7 +55,7 @@ class KeyReport:
 
 # %% ../nbs/33_compat.ipynb #33-010
 RENAMED = {'relation.': 'q_proj.', 'layers.': 'decoder_1.layers.', # how names start: ours to the published
-           'visual.': '', 'prompt_': 'prompt_'}
+           'visual.': '', 'prompt_': 'prompt_'} # the last is the same there; what is not here is refused
 
 def published_names(
     name:str, # of a weight in the state dict of PromptedEncoder, SinkhornDecoder or ZegCLIPDecoder
@@ -137,7 +137,7 @@ def _decoder(weights, build):
     last = rf'decoder_1\.layers\.{layers - 1}\.'
     reasons = {r'decoder_1\.layers\.\d+\.(self_attn|norm1)\.': 'never called: self-attention and first norm',
                last + r'(?!multihead_attn\.[qk]\.)': "without effect: nobody reads the last layer's tokens",
-               r'loss_decode\.': 'class weights of the loss, all one'}
+               r'loss_decode\.': 'class weights of the loss, not needed to predict'}
     decoder = build(d, layers)
     return decoder.eval(), _fit(decoder, weights, reasons)
 
@@ -240,7 +240,7 @@ class Checkpoint(NamedTuple):
 def load_checkpoint(
     path, # a released .pth of OTSeg or ZegCLIP
     system:str='otseg', # 'otseg' or 'zegclip': their heads have the same keys
-    heads:int=12, # the encoder's attention heads
+    heads:int=12, # the encoder's attention heads; a decoder of ZegCLIP has 8
     strict:bool=True, # missing and unknown keys raise; otherwise they are in the report
 ) -> Checkpoint: # encoder and decoder in eval mode
     "Encoder and decoder of a released checkpoint; text features are given separately"

@@ -164,6 +164,8 @@ ask('settings', 'What is each departure of the toy preset worth to the baseline?
     'twice the steps': BASELINE | dict(iterations=600),
     'unlabelled as negative': BASELINE | dict(ignored_as_negative=True), '0.1 off the seen': BASELINE | dict(bias=.1)},
     seeds=1, part='val')
+ask('rates', 'How fast should the refinement learn?',
+    {f'{rate} of the rate': dict(refine_rate=rate) for rate in (1., .3, .1, .03)}, seeds=2, part='val')
 NAMING = dict(training_free='cells', rounds=0)
 ask('naming', 'Which cells do object prompts name best, with nothing trained?',
     {f'm = {m}': NAMING | dict(m=m) for m in (2, 4, 6, 8, 10, 12, 16, 24, 32)}

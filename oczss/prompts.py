@@ -135,7 +135,7 @@ def run_prompted(
 # %% ../nbs/08_prompts.ipynb #08-026
 class PromptedTower(nn.Module):
     "A frozen CLIP image tower and its deep visual prompts (VPT, as in OTSeg)."
-    run = staticmethod(run_block) # what computes a block
+    run = staticmethod(run_block) # what computes a block; exchanged where memory is short
 
     def __init__(self,
         visual:nn.Module, # open_clip's `model.visual`, a ViT; frozen here and kept in eval mode

@@ -77,7 +77,7 @@ class ObjectStage(Stage):
         return self.update(objects, self.out(join_heads(a @ v)))
 
     def attend(self, objects:torch.Tensor, patches:torch.Tensor, h:int, prior=0.): # as `literal`
-        "Attention of objects to patches (b heads m n), one in sum over patches; and the normed grid (b d h w)."
+        "Attention of objects to patches (b heads m n), summing to one over patches; and the normed grid (b d h w)."
         grid = rearrange(self.norm_y(patches), 'b (h w) d -> b d h w', h=h)
         q = split_heads(self.query(self.norm_x(objects)), self.heads)
         return (self.key.dot(self.scale * q, grid) + prior).softmax(-1), grid
@@ -126,7 +126,7 @@ class PatchStage(Stage):
         return self.update(patches, self.out(join_heads(a.mT @ v)))
 
     def attend(self, patches:torch.Tensor, objects:torch.Tensor, h:int, prior=0.): # as `literal`
-        "Attention of patches to objects (b heads m n), one in sum over objects; and the objects' values."
+        "Attention of patches to objects (b heads m n), summing to one over objects; and the objects' values."
         grid = rearrange(self.norm_x(patches), 'b (h w) d -> b d h w', h=h)
         k, v = self.keys_values(objects)
         return (self.query.dot(self.scale * k, grid) + prior).softmax(2), v
@@ -168,7 +168,7 @@ class Rounds(nn.Module):
     def __init__(self,
         d:int=512, # width, that of CLIP's joint space
         heads:int=8, # of both attentions
-        rounds:int=4, # S; the weights are shared
+        rounds:int=4, # S; paper: 4, and 5 on Context
         granularity:bool=True, # keys and values of stage one, queries of stage two; False: plain projections
         dilations:tuple=(1, 2, 3, 4), # of the granularity attention
         gate:float=3., # start value of the patches' update-gate bias; large: patches start unchanged

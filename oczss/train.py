@@ -88,11 +88,15 @@ def make_optimiser(
     model:nn.Module,
     cfg:Config,
 )->torch.optim.Optimizer:
-    "AdamW over the trained parts."
-    params = [p for p in model.parameters() if p.requires_grad]
-    matrices, vectors = [p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]
-    groups = [dict(params=matrices), dict(params=vectors, weight_decay=0.)]
-    return torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay)
+    "AdamW over the trained parts, in groups that say at which `share` of the rate they learn."
+    groups = {}
+    for name, p in model.named_parameters():
+        share = cfg.refine_rate if name.startswith('refine.') else 1.
+        if p.requires_grad: groups.setdefault((share, p.ndim <= 1), []).append(p)
+    kinds = sorted(groups, key=lambda kind: (-kind[0], kind[1]))
+    return torch.optim.AdamW([dict(params=groups[share, vectors], share=share,
+                                   weight_decay=0. if vectors else cfg.weight_decay) for share, vectors in kinds],
+                             lr=cfg.lr)
 
 def learning_rate(
     step:int, # 0 to cfg.iterations - 1
@@ -338,7 +342,8 @@ def _step(run, step, batch):
     "One update; the parts of the loss, and the gradient's norm."
     seed = run.record['seed']
     torch.manual_seed(seed*1_000_003 + step*run.world + run.rank)
-    for group in run.opt.param_groups: group['lr'] = learning_rate(step, run.cfg)
+    for group in run.opt.param_groups: # those of older checkpoints say no share
+        group['lr'] = learning_rate(step, run.cfg)*group.get('share', 1.)
     run.opt.zero_grad()
     try: parts, pairs = _backward(run, batch)
     except FloatingPointError: # the decoder saw it first
