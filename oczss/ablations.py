@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from .results import NUMBERS, WORDS, interval, of_one, paired, read_csv
+from .results import NUMBERS, READINGS, WORDS, interval, of_one, paired, read_csv
 
 # %% ../nbs/23_ablations.ipynb #23-008
 def panels(
@@ -103,6 +103,8 @@ def say(
     ax.text(where, place, words, transform=ax.get_yaxis_transform(), va='center', fontsize=7, style='italic')
 
 # %% ../nbs/23_ablations.ipynb #23-015
+def _where(data, target): return data if data == target else f'{data}, measured on {target}'
+
 def _draw_differences(ax, one, found, order, baseline, asked):
     "The panel of the differences; what seeds are left out is said beside the row."
     draw_points(ax, differences(found, baseline), order, (0,))
@@ -134,7 +136,7 @@ def plot_rows(
                              height_ratios=heights, figsize=size)
     for (left, *right), (data, target, one, here), order in zip(axes, found, orders):
         draw_points(left, here, order)
-        left.set(xlabel=f'{WORDS[number]}, %', title=data if data == target else f'{data}, measured on {target}')
+        left.set(xlabel=f'{WORDS[number]}, {READINGS[maps]}, %', title=_where(data, target))
         for place, row in enumerate(order):
             if row not in set(here.row): say(left, place, 'failed', .02)
         if not right: continue
@@ -213,7 +215,7 @@ def plot_curve(
     for ax in axes.flat[len(found):]: ax.remove()
     for ax, (data, target, here) in zip(axes.flat, found):
         _draw_lines(ax, here, words or field)
-        ax.set(ylabel=f'{WORDS[number]}, %', title=data if data == target else f'{data}, measured on {target}')
+        ax.set(ylabel=f'{WORDS[number]}, {READINGS[maps]}, %', title=_where(data, target))
         failed = [row for row in results[results.data == data].row.unique() if row not in set(here.row)]
         if failed: ax.set_xlabel(f'{words or field} (failed: {"; ".join(failed)})')
     return fig
@@ -233,6 +235,7 @@ FIGURES = dict(
     images=dict(field='train_images', words='training images'),
     length=dict(field='iterations', words='steps of training'),
     settings=dict(baseline='toy'),
+    rates=dict(field='refine_rate', words='rate of the refinement, parts of lr'),
     annotation=dict(field='annotation', words='part of the classes that is annotated'),
     inductive=dict(baseline='OTSeg'),
     transductive=dict(baseline='OTSeg, transductive'),

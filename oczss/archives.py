@@ -732,7 +732,7 @@ def _check_files(report, part, found, names, faults):
     read = f'{len(names) - len(bad):,} of {len(names):,} opened'
     if len(names) < len(found.names): read += f' (of {len(found.names):,})'
     report.say(part, 'files', read + (f'; first fault: {bad[0]}' if bad else ''), 'corrupt' if bad else 'ok',
-               f'delete what is damaged, then {report.get}' if bad else '')
+               'delete what is damaged, then ' + ' and '.join(dict.fromkeys([report.get, report.convert])) if bad else '')
 
 # %% ../nbs/25_archives.ipynb #25-087
 def _check_labels(report, spec, part, names, counts):

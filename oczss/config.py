@@ -52,9 +52,9 @@ class ModelFields(DataFields):
     position: float = knob(1., least=0)      # weight of patch positions in the clustering; 0 on real data
     centre: bool = knob(False)               # the image's mean feature is taken off before clustering
     # ours: no more objects once every patch is this near to one, m being the most; 0: always m, as published
-    near: float = knob(0., least=0, later=0.)
+    near: float = knob(0., least=0, later=True)
     # ours: how often cells are made again at test, from the refined patches; 0: never, as published
-    again: int = knob(0, least=0, most=100, test=True, later=0)
+    again: int = knob(0, least=0, most=100, test=True, later=True)
     visual_prompts: int = knob(10, least=0, most=1000) # C: 10 on VOC and Context, 100 on COCO-Stuff
     dropout: float = knob(.1, least=0, below=1) # C: on visual prompts and transport plans
     two_way: bool = knob(True, later=True)   # P: in the encoder patches read their object, too; False: they do not
@@ -80,11 +80,11 @@ class Config(ModelFields):
     focal: float = knob(100., least=0)       # C: weight of the focal loss
     dice: float = knob(1., least=0)          # C: weight of the dice loss
     ignored_as_negative: bool = knob(False)  # C: True, a pixel of no class is a negative of every class
-    train_images: int | None = knob(None, least=1, later=None) # the first so many of the list; None: all
+    train_images: int | None = knob(None, least=1, later=True) # the first so many of the list; None: all
     iterations: int = knob(300, least=1)     # steps; P: 20k on VOC
     batch: int = knob(16, least=1, most=4096) # images a step, over all processes
     lr: float = knob(1e-2, above=0)          # AdamW; P: 2.5e-5, C: ten times that on all that we train
-    refine_rate: float = knob(.1, above=0, later=1.) # part of lr at which the refinement learns; P: 1
+    refine_rate: float = knob(1., above=0, later=True) # parts of lr at which the refinement learns (ours)
     weight_decay: float = knob(.01, least=0) # C: none on norms and biases
     warmup: int = knob(50, least=0)          # steps; C: 1,500
     power: float = knob(.9, least=0)         # C: of the polynomial decay
@@ -102,14 +102,13 @@ class Config(ModelFields):
 TESTING = tuple(f.name for f in fields(Config) if f.metadata.get('test')) # may differ from those of training
 
 # %% ../nbs/15_config.ipynb #15-012
-LATER = {f.name: f.metadata['later'] for f in fields(Config) if 'later' in f.metadata} # what older records meant
+LATER = {f.name: f.default for f in fields(Config) if f.metadata.get('later')} # fields that older records do not have
 
 def stated(
     stored:dict, # the fields of a config
 )->dict:
-    "What a config says: all of its fields, later ones only where they say something new."
-    without = {'refine_rate'} if not stored.get('rounds') else set() # a rate of what is not there
-    return {k: v for k, v in stored.items() if k not in without and (k not in LATER or v != LATER[k])}
+    "What a config says: all of its fields, the later ones only where they are not at their default."
+    return {k: v for k, v in stored.items() if k not in LATER or v != LATER[k]}
 
 # %% ../nbs/15_config.ipynb #15-015
 LARGEST = 1e12 # size of any number: far beyond all that make sense, and far below those that overflow
@@ -201,8 +200,8 @@ def variant(
 PRESETS = Registry('preset')
 PRESETS['toy'] = Config()
 _real = replace(Config(), clip='ViT-B-16-quickgelu', ssl='dino-b16', ssl_side=224, rounds=4, m=6, position=0.,
-                centre=True, ignored_as_negative=True, lr=2.5e-4, refine_rate=1., warmup=1500, window=512, stride=426,
-                crop=512, short_side=512, test_side=512, bias=.1)
+                centre=True, ignored_as_negative=True, lr=2.5e-4, warmup=1500, window=512, stride=426, crop=512,
+                short_side=512, test_side=512, bias=.1)
 PRESETS['voc12'] = replace(_real, data='voc12', templates='otseg_6', iterations=20_000)
 PRESETS['context'] = replace(_real, data='context A', templates='otseg_8', iterations=40_000, rounds=5, m=8,
                              crop=480, short_side=520, window=480, stride=80, test_side=520)

@@ -249,7 +249,7 @@ class RunFolder:
 def is_best(
     rows:list, # of a validation, see `validate`
     before:pd.DataFrame, # those of earlier ones
-    read:str, # which reading counts: 'mean' or 'logits'
+    read:str, # which reading counts: 'mean', 'logits' or 'named'
 )->bool:
     "Whether a validation is better than all before it."
     now = next(row for row in rows if row['maps'] == read)

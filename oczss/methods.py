@@ -125,7 +125,7 @@ class TrainingFree(Segmenter):
         return Decoded(own_names(self.how(self, image, instances), self.text, self.scale), None)
 
     def maps(self, image:torch.Tensor, instances:torch.Tensor|None=None)->dict:
-        "The only reading there is, under every name."
+        "All three readings are the same here."
         return dict.fromkeys(('mean', 'logits', 'named'), self(image, instances).logits)
 
 # %% ../nbs/19_methods.ipynb #19-020

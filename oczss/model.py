@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as V
 from .cells import Cells, check_given
 from .clip import build_clip, clip_stats, text_features
-from .config import LATER, Config, check_config, data_split, variant
+from .config import Config, check_config, data_split, variant
 from .core import PATH, check_kind, shipped
 from .datasets import checksum
 from .decoder import DECODERS, Decoded, choose_text, reading
@@ -204,7 +204,7 @@ def stored_config(
     path, # of the file, for the message
 )->Config:
     "A config that was stored; ValueError if it cannot be used here."
-    try: return variant(Config(), **LATER | tuples(stored))
+    try: return variant(Config(), **tuples(stored))
     except (ValueError, TypeError) as error:
         raise ValueError(f'{path} holds a config that cannot be used here: {error}') from None
 

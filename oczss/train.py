@@ -200,7 +200,7 @@ def _check_finite(numbers, model, step, path):
                              'try a lower lr, or precision "no"')
 
 # %% ../nbs/18_train.ipynb #18-024
-LOOKED_AT = 500 # looks for a label, at few images again and again; at each image once where there are more
+LOOKED_AT = 500 # tries to find a label: a small set is gone through repeatedly, a large one once
 
 def check_labels(
     train_set:SegmentationFolder, # see `load_part`
