@@ -731,8 +731,9 @@ def _check_files(report, part, found, names, faults):
     bad = [fault for fault in faults if fault]
     read = f'{len(names) - len(bad):,} of {len(names):,} opened'
     if len(names) < len(found.names): read += f' (of {len(found.names):,})'
+    steps = ' and '.join(dict.fromkeys([report.get, report.convert]))
     report.say(part, 'files', read + (f'; first fault: {bad[0]}' if bad else ''), 'corrupt' if bad else 'ok',
-               'delete what is damaged, then ' + ' and '.join(dict.fromkeys([report.get, report.convert])) if bad else '')
+               f'delete what is damaged, then {steps}' if bad else '')
 
 # %% ../nbs/25_archives.ipynb #25-087
 def _check_labels(report, spec, part, names, counts):

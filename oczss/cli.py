@@ -383,7 +383,7 @@ def run(args):
         todo = e.jobs(experiment, precision=args.precision, **common, **changes)
         return print(e.plan(todo).to_string(index=False))
     results = e.run(experiment, **common, csv=args.csv, processes=args.jobs, slurm=settings(args.slurm), use=args.use,
-                    workers=args.workers, precision=args.precision, **changes)
+                    workers=args.workers, precision=args.precision, damaged=args.damaged, **changes)
     print(f'{experiment.asks} ({results.data.iloc[0]}, {experiment.source})\n{e.table(results).to_string()}')
     for target in e.targets_of(experiment, results.data.iloc[0]):
         print(f'\nmeasured on {target}\n{e.table(results, target, "mIoU").to_string()}')
@@ -532,6 +532,10 @@ def _evaluate_options(c):
     c.add_argument('--classwise', action='store_true', help='print the IoU of every class')
     c.add_argument('--out', help='write the numbers to this JSON file too')
 
+def _damaged_option(c):
+    c.add_argument('--damaged', choices=('stop', 'replace'), default='stop',
+                   help='what to do at an image that cannot be read: stop, or train on another in its place, and count')
+
 def _train_options(c):
     c.add_argument('data', nargs='?', default='things', help="a data set's name, or a folder of your own (%(default)s)")
     c.add_argument('--preset', help="toy, voc12, context or coco_stuff (default: the data set's)")
@@ -547,8 +551,7 @@ def _train_options(c):
                    help='portions that a batch is computed in, where memory is short (%(default)s)')
     c.add_argument('--recompute', action='store_true',
                    help='keep less for the gradients and compute it again: less memory, more time, the same result')
-    c.add_argument('--damaged', choices=('stop', 'replace'), default='stop',
-                   help='what to do at an image that cannot be read: stop, or train on another in its place, and count')
+    _damaged_option(c)
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
 # %% ../nbs/36_cli.ipynb #36-042
@@ -594,6 +597,7 @@ def _run_options(c):
     c.add_argument('--csv', metavar='FILE', help='write the tidy table here')
     c.add_argument('--jobs', type=int, default=1, metavar='N',
                    help='processes side by side, one thread each (%(default)s)')
+    _damaged_option(c)
     c.add_argument('--slurm', nargs='+', default=[], metavar='KEY=VALUE',
                    help='send these processes to a cluster, with settings of submitit')
     c.add_argument('--dry-run', action='store_true', help='only list what there is to do')

@@ -308,7 +308,7 @@ def _trained_alike(job):
             if _training(*(found[k] for k in ('config', 'data', 'networks', 'precision'))) == mine: return model
 
 # %% ../nbs/21_experiments.ipynb #21-030
-def _model(job, roots, progress, workers):
+def _model(job, roots, progress, workers, damaged):
     "The trained model of a job, and what its training recorded."
     cfg, checkpoint, cache = job.cfg, job.result.with_suffix('.pt'), job.folder.parent.parent/'cells'
     if cfg.training_free != 'none': return build_model(cfg).eval(), dict(step=0, parts=[])
@@ -316,7 +316,8 @@ def _model(job, roots, progress, workers):
         model = load_model(alike)
         model.cfg = cfg
         return model, read_checkpoint(alike)
-    options = dict(seed=job.seed, progress=progress, workers=workers, precision=job.precision, cache=cache)
+    options = dict(seed=job.seed, progress=progress, workers=workers, precision=job.precision, cache=cache,
+                   damaged=damaged)
     data = lambda cfg: load_part(cfg, roots[cfg.data], DATASETS[cfg.data].train, training=True)
     begin = None
     if cfg.mode in ('transductive', 'strict'):
@@ -351,14 +352,16 @@ def answer(
     roots:dict, # data set to its folder
     progress:bool=True,
     workers:int=0, # processes that load images
-)->dict: # the result, as it is written
+    damaged:str='stop', # what training does at an image that cannot be read: 'stop', or 'replace' it by another
+)->dict: # the result, as it is written; with `damaged`, what was passed over and how often, where there was any
     "Train (or finish training) and measure one job."
     if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
-    model, trained = _model(job, roots, progress, workers)
+    model, trained = _model(job, roots, progress, workers, damaged)
     start = perf_counter()
     metrics = _measured(job, model, roots, progress, workers)
     trainable = 0 if job.cfg.training_free != 'none' else count_trainable(model)['total']
-    return _head(job) | dict(
+    passed_over = dict(damaged=trained['damaged']) if trained.get('damaged') else {}
+    return _head(job) | passed_over | dict(
         part=part_of(job.experiment, DATASETS[job.cfg.data]), data=job.data, networks=networks(job.cfg),
         metrics=metrics, steps=trained['step'], parts=trained['parts'], test_seconds=perf_counter() - start,
         memory_MB=peak_memory(), trainable=trainable, precision=job.precision)
@@ -531,6 +534,7 @@ def run(
     progress:bool=True,
     workers:int=0, # processes that load images
     precision:str='no', # 'no', 'bf16' or 'fp16'
+    damaged:str='stop', # what training does at an image that cannot be read: 'stop', or 'replace' it by another
     **changes, # of the config, for every row that does not set them itself
 )->pd.DataFrame: # tidy, see `collect`
     "Compute what is missing of an experiment, and table it."
@@ -543,7 +547,7 @@ def run(
     data = data or experiment.data
     known = {name: find_data(name, roots, counts, False) for name in (data, *targets_of(experiment, data))}
     for job in todo: job.result.with_suffix('.failed').unlink(missing_ok=True) # is tried again
-    options = dict(progress=progress, workers=workers)
+    options = dict(progress=progress, workers=workers, damaged=damaged)
     if slurm: _on_cluster(processes, (todo, known, use, options), Path(out)/'slurm', slurm)
     elif processes > 1: _side_by_side(processes, (todo, known, use, options))
     work(todo, known, **options) # all of it, or what the others left
