@@ -536,6 +536,7 @@ def _damaged_option(c):
     c.add_argument('--damaged', choices=('stop', 'replace'), default='stop',
                    help='what to do at an image that cannot be read: stop, or train on another in its place, and count')
 
+# %% ../nbs/36_cli.ipynb #36-042
 def _train_options(c):
     c.add_argument('data', nargs='?', default='things', help="a data set's name, or a folder of your own (%(default)s)")
     c.add_argument('--preset', help="toy, voc12, context or coco_stuff (default: the data set's)")
@@ -554,7 +555,7 @@ def _train_options(c):
     _damaged_option(c)
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
-# %% ../nbs/36_cli.ipynb #36-042
+# %% ../nbs/36_cli.ipynb #36-043
 def _watch_options(c):
     c.add_argument('--validate-every', type=int, metavar='N',
                    help='validate at the saves that reach every N steps, and at the end; tables, pictures and the best '
@@ -582,7 +583,7 @@ def _export_options(c):
     c.add_argument('--set', nargs='+', default=[], metavar='FIELD=VALUE', help='fields that concern testing')
     c.set_defaults(preset=None)
 
-# %% ../nbs/36_cli.ipynb #36-043
+# %% ../nbs/36_cli.ipynb #36-044
 def _run_options(c):
     c.add_argument('experiment',
                    help='inductive, transductive, cross, annotation, components, sources, or one of your own (--use)')
@@ -629,7 +630,7 @@ def _demo_options(c):
     c.add_argument('--port', type=int, default=7860, help='where the page is served on this computer (%(default)s)')
     c.add_argument('--no-browser', action='store_true', help='only print the address')
 
-# %% ../nbs/36_cli.ipynb #36-044
+# %% ../nbs/36_cli.ipynb #36-045
 COMMANDS = ( # function, options, what it does, an example
     (segment, (_segment_options, _model_options, _common_options),
      'segment pictures into classes of your choice', 'photo.jpg --classes cat sofa "potted plant"'),
@@ -666,7 +667,7 @@ def parser():
         for add in options: add(c)
     return top
 
-# %% ../nbs/36_cli.ipynb #36-046
+# %% ../nbs/36_cli.ipynb #36-047
 READS = dict( # the page that a command reads first
     segment='train', evaluate='train', train='train', data='archives', run='experiments', share='sharing',
     export='sharing', write='datasets', workbook='benchmark', demo='explore')
@@ -704,7 +705,7 @@ def main(
     finally: _forget(args)
     return 0
 
-# %% ../nbs/36_cli.ipynb #36-047
+# %% ../nbs/36_cli.ipynb #36-048
 def _forget(args):
     "Take a folder of somebody's own out of the registry again."
     if hasattr(args, 'own'):

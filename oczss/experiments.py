@@ -531,8 +531,7 @@ def run(
     processes:int=1, # that work side by side, one thread each
     slurm:dict|None=None, # settings of submitit, as dict(slurm_partition='gpu', timeout_min=60); None: this machine
     use:str|Path|None=None, # a Python file that registers what the rows name, for these processes
-    progress:bool=True,
-    workers:int=0, # processes that load images
+    progress:bool=True, workers:int=0, # bars or none; processes that load images
     precision:str='no', # 'no', 'bf16' or 'fp16'
     damaged:str='stop', # what training does at an image that cannot be read: 'stop', or 'replace' it by another
     **changes, # of the config, for every row that does not set them itself
