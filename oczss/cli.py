@@ -604,6 +604,7 @@ def _run_options(c):
     c.add_argument('--dry-run', action='store_true', help='only list what there is to do')
     c.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='no', help='mixed precision (%(default)s)')
 
+# %% ../nbs/36_cli.ipynb #36-045
 def _archive_options(c):
     c.add_argument('step', choices=('get', 'convert', 'check'),
                    help='download and unpack; write what its files lack; say what is right, missing or corrupt')
@@ -630,7 +631,7 @@ def _demo_options(c):
     c.add_argument('--port', type=int, default=7860, help='where the page is served on this computer (%(default)s)')
     c.add_argument('--no-browser', action='store_true', help='only print the address')
 
-# %% ../nbs/36_cli.ipynb #36-045
+# %% ../nbs/36_cli.ipynb #36-046
 COMMANDS = ( # function, options, what it does, an example
     (segment, (_segment_options, _model_options, _common_options),
      'segment pictures into classes of your choice', 'photo.jpg --classes cat sofa "potted plant"'),
@@ -667,7 +668,7 @@ def parser():
         for add in options: add(c)
     return top
 
-# %% ../nbs/36_cli.ipynb #36-047
+# %% ../nbs/36_cli.ipynb #36-048
 READS = dict( # the page that a command reads first
     segment='train', evaluate='train', train='train', data='archives', run='experiments', share='sharing',
     export='sharing', write='datasets', workbook='benchmark', demo='explore')
@@ -705,7 +706,7 @@ def main(
     finally: _forget(args)
     return 0
 
-# %% ../nbs/36_cli.ipynb #36-048
+# %% ../nbs/36_cli.ipynb #36-049
 def _forget(args):
     "Take a folder of somebody's own out of the registry again."
     if hasattr(args, 'own'):

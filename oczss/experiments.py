@@ -366,6 +366,7 @@ def answer(
         metrics=metrics, steps=trained['step'], parts=trained['parts'], test_seconds=perf_counter() - start,
         memory_MB=peak_memory(), trainable=trainable, precision=job.precision)
 
+# %% ../nbs/21_experiments.ipynb #21-032
 def _head(job):
     "What every result says, a failed one too."
     return _asked(job) | dict(kind=KIND, seed=job.seed, digest=job.digest, config=asdict(job.cfg), **provenance())
@@ -391,7 +392,7 @@ def read_result(
         raise ValueError(f'{path} is no result of this version: {again}')
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-033
+# %% ../nbs/21_experiments.ipynb #21-034
 STALE = 600 # seconds after which the claim of another machine counts as abandoned
 
 def _alive(claim:Path)->bool:
@@ -428,7 +429,7 @@ def holding(result:Path):
         done.set()
         claim.unlink(missing_ok=True)
 
-# %% ../nbs/21_experiments.ipynb #21-036
+# %% ../nbs/21_experiments.ipynb #21-037
 def _twin(job):
     "The same job's result in another experiment; the model that was trained for it comes along."
     for path in job.folder.parent.parent.glob(f'*/{job.folder.name}/*-{job.digest}-{job.seed}.json'):
@@ -452,7 +453,7 @@ def do(
     if 'failed' not in found: failed.unlink(missing_ok=True)
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-037
+# %% ../nbs/21_experiments.ipynb #21-038
 def _words(seconds):
     "A time as people say it."
     if seconds < 100: return f'{seconds:.0f} s'
@@ -486,7 +487,7 @@ def work(
         if mine is None: time.sleep(1); continue # others are at it: wait, and take over if they die
         with holding(mine.result): told(mine, do(mine, roots, progress=progress, **options))
 
-# %% ../nbs/21_experiments.ipynb #21-039
+# %% ../nbs/21_experiments.ipynb #21-040
 def _worker(todo, roots, use, options):
     "What one process of several does."
     if use: use_file(use)
@@ -518,7 +519,7 @@ def _on_cluster(count, args, folder, settings):
         raise ValueError(f'submitit does not take these settings: {" ".join(str(error).split())[:200]}') from None
     for task in [executor.submit(_worker, *args) for _ in range(count)]: task.exception()
 
-# %% ../nbs/21_experiments.ipynb #21-040
+# %% ../nbs/21_experiments.ipynb #21-041
 def run(
     experiment:Experiment|str, # or its name
     data:str='', # key of DATASETS; '': the experiment's own
@@ -531,7 +532,8 @@ def run(
     processes:int=1, # that work side by side, one thread each
     slurm:dict|None=None, # settings of submitit, as dict(slurm_partition='gpu', timeout_min=60); None: this machine
     use:str|Path|None=None, # a Python file that registers what the rows name, for these processes
-    progress:bool=True, workers:int=0, # bars or none; processes that load images
+    progress:bool=True,
+    workers:int=0, # processes that load images
     precision:str='no', # 'no', 'bf16' or 'fp16'
     damaged:str='stop', # what training does at an image that cannot be read: 'stop', or 'replace' it by another
     **changes, # of the config, for every row that does not set them itself
@@ -552,7 +554,7 @@ def run(
     work(todo, known, **options) # all of it, or what the others left
     return write_csv(collect(todo), csv, list(experiment.rows))
 
-# %% ../nbs/21_experiments.ipynb #21-041
+# %% ../nbs/21_experiments.ipynb #21-042
 def plan(
     todo:list, # jobs
 )->pd.DataFrame: # row, seed, state, file
@@ -563,7 +565,7 @@ def plan(
         return 'failed before' if job.result.with_suffix('.failed').exists() else 'to do'
     return pd.DataFrame([dict(row=j.row, seed=j.seed, state=state(j), file=str(j.result)) for j in todo])
 
-# %% ../nbs/21_experiments.ipynb #21-043
+# %% ../nbs/21_experiments.ipynb #21-044
 FACTS = 'steps', 'trainable', 'memory_MB', 'precision', 'version', 'commit', 'torch', 'device', 'threads'
 
 def _tidy(found):
@@ -581,7 +583,7 @@ def _tidy(found):
     return [head | dict(target=target, part=part(target), maps=maps) | {k: round(numbers[k], 6) for k in NUMBERS} | tail
             for target, readings in found['metrics'].items() for maps, numbers in readings.items()]
 
-# %% ../nbs/21_experiments.ipynb #21-044
+# %% ../nbs/21_experiments.ipynb #21-045
 def collect(
     where, # jobs, or the folder <out>/<experiment>/<data>
 )->pd.DataFrame:
