@@ -235,7 +235,7 @@ FIGURES = dict(
     images=dict(field='train_images', words='training images'),
     length=dict(field='iterations', words='steps of training'),
     settings=dict(baseline='toy'),
-    rates=dict(field='refine_rate', words='rate of the refinement, parts of lr'),
+    rates=dict(baseline='1.0 of the rate'),
     annotation=dict(field='annotation', words='part of the classes that is annotated'),
     inductive=dict(baseline='OTSeg'),
     transductive=dict(baseline='OTSeg, transductive'),
