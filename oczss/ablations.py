@@ -235,6 +235,7 @@ FIGURES = dict(
     images=dict(field='train_images', words='training images'),
     length=dict(field='iterations', words='steps of training'),
     settings=dict(baseline='toy'),
+    bias=dict(field='bias', words='taken off the scores of seen classes'),
     rates=dict(baseline='1.0 of the rate'),
     annotation=dict(field='annotation', words='part of the classes that is annotated'),
     inductive=dict(baseline='OTSeg'),

@@ -199,6 +199,7 @@ def variant(
 # %% ../nbs/15_config.ipynb #15-024
 PRESETS = Registry('preset')
 PRESETS['toy'] = Config()
+PRESETS['scenes'] = replace(Config(), data='scenes', bias=.1)
 _real = replace(Config(), clip='ViT-B-16-quickgelu', ssl='dino-b16', ssl_side=224, rounds=4, m=6, position=0.,
                 centre=True, ignored_as_negative=True, lr=2.5e-4, warmup=1500, window=512, stride=426, crop=512,
                 short_side=512, test_side=512, bias=.1)

@@ -162,8 +162,10 @@ ask('length', 'Does a longer training bring OTSeg and OC-ZSS together, or apart?
 ask('settings', 'What is each departure of the toy preset worth to the baseline?', {
     'toy': BASELINE, 'lr 3e-3': BASELINE | dict(lr=3e-3), 'lr 2e-2': BASELINE | dict(lr=2e-2),
     'twice the steps': BASELINE | dict(iterations=600),
-    'unlabelled as negative': BASELINE | dict(ignored_as_negative=True), '0.1 off the seen': BASELINE | dict(bias=.1)},
-    seeds=1, part='val')
+    'unlabelled as negative': BASELINE | dict(ignored_as_negative=True)}, seeds=1, part='val')
+ask('bias', 'How much is to be taken off the scores of seen classes?',
+    {f'{name}, {off} off': own | dict(bias=off) for off in (0., .05, .1, .2, .3) for name, own in MAIN.items()},
+    part='val')
 ask('rates', 'How fast should the refinement learn?',
     {f'{rate} of the rate': dict(refine_rate=rate) for rate in (1., .1, .03)}, seeds=2, part='val')
 NAMING = dict(training_free='cells', rounds=0)
