@@ -153,9 +153,11 @@ def short(folder):
     return found
 
 def no_litter(folder):
-    "Pages hold no control characters and no progress bars, neither in cells nor in saved outputs"
+    "Pages hold no control characters, progress bars or states of widgets"
     found = []
     for page in pages():
+        if 'widgets' in json.loads(page.read_text(encoding='utf-8'))['metadata']:
+            found.append(f'{page.name}: the state of its widgets was saved: delete "widgets" from its metadata')
         for kind in ('code', 'markdown'):
             for i, source, outputs in cells(page, kind):
                 saved = [text for output in outputs for text in texts(output)]
