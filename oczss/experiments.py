@@ -168,6 +168,8 @@ ask('bias', 'How much is to be taken off the scores of seen classes?',
     part='val')
 ask('rates', 'How fast should the refinement learn?',
     {f'{rate} of the rate': dict(refine_rate=rate) for rate in (1., .1, .03)}, seeds=2, part='val')
+ask('zegclip', 'At which rate does the decoder of ZegCLIP learn?',
+    {f'lr {rate:g}': METHODS['ZegCLIP'] | dict(lr=rate) for rate in (1e-2, 1e-3, 1e-4)}, seeds=1, part='val')
 NAMING = dict(training_free='cells', rounds=0)
 ask('naming', 'Which cells do object prompts name best, with nothing trained?',
     {f'm = {m}': NAMING | dict(m=m) for m in (2, 4, 6, 8, 10, 12, 16, 24, 32)}
