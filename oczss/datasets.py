@@ -155,7 +155,7 @@ DATASETS = Registry('data set')
 for _name in WORLDS:
     _split = world_split(_name)
     DATASETS[_name] = DataSpec(_name, _split.classes, _split.unseen, templates='toy', test='test',
-                               root=f'runs/worlds/{_name}', preset='scenes' if _name == 'scenes' else 'toy')
+                               root=f'runs/worlds/{_name}', preset='scenes' if WORLDS[_name].stuff else 'toy')
 
 # %% ../nbs/04_datasets.ipynb #04-026
 def _pascal(path): # the present host, and the one that older scripts name
