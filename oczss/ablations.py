@@ -41,9 +41,6 @@ def points(
     if found.empty:
         known = ', '.join(results.maps.dropna().unique())
         raise ValueError(f'there are no maps {maps!r} on {target}: choose one of {known}')
-    twice = found[found.duplicated(['row', 'seed'])]
-    if len(twice):
-        raise ValueError(f'row {twice.row.iloc[0]!r} has seed {twice.seed.iloc[0]} twice: keep the run that is meant')
     return found.assign(value=100*found[number])
 
 # %% ../nbs/23_ablations.ipynb #23-011

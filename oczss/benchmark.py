@@ -53,7 +53,7 @@ def show_inside(
         encoded, (refined, _) = model.eval().features(image)
         h, w = encoded.patches.shape[2:]
         big = lambda x: F.interpolate(x, image.shape[2:], mode='nearest')[0]
-        cells = big(model.cells(image).view(1, 1, h, w).float())[0].long()
+        cells = big(model.located(image).view(1, 1, h, w).float())[0].long()
         before, after = (big(principal_colours(x)) for x in (encoded.patches, refined))
         pictures += [image[0], overlay(image[0], cells, .65), before, after]
         titles += ['image', 'cells', 'patches before', 'patches after']

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from .clip import clip_stats
-from .core import Registry
+from .core import Registry, own_code
 from .dino import SSLFeatures
 from .images import atomic, normalise
 from .prompts import PromptedEncoder, before_last, patch_grid, queries_keys_values
@@ -280,9 +280,10 @@ FIELDS = 'cells', 'm', 'lloyd', 'position', 'centre', 'near', 'ssl', 'ssl_weight
 
 def source_name(
     cells:Cells, # a source with its config and tower
-)->str: # its name and a digest of its fields and weights
-    "What makes two sources of cells the same: fields, and all weights that could matter."
+)->str: # its name and a digest of its fields, its weights, and its code where it is not the package's
+    "What makes two sources of cells the same: fields, all weights that could matter, and code of one's own."
     fields = [(name, getattr(cells.cfg, name)) for name in FIELDS]
+    if code := own_code(CELLS[cells.cfg.cells]): fields.append(code)
     weights = [pair for module in (cells, cells._visual[0]) for pair in module.state_dict().items()]
     return f'{cells.cfg.cells}-{content_digest(fields, *(x for pair in weights for x in pair), size=8)}'
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'FREE', 'COMPARED', 'MAIN', 'SOURCES', 'RATES', 'CLUSTERING', 'NAMING', 'KIND', 'STALE', 'FACTS',
-           'Experiment', 'configs', 'ask', 'methods', 'Job', 'digest', 'slug', 'part_of', 'targets_of', 'find_data',
-           'fingerprints', 'jobs', 'provenance', 'peak_memory', 'answer', 'read_result', 'take', 'holding', 'do',
-           'work', 'run', 'plan', 'collect']
+           'Experiment', 'configs', 'ask', 'methods', 'own_parts', 'used', 'Job', 'digest', 'slug', 'part_of',
+           'targets_of', 'find_data', 'fingerprints', 'jobs', 'provenance', 'peak_memory', 'answer', 'read_result',
+           'take', 'holding', 'do', 'work', 'run', 'plan', 'collect']
 
 # %% ../nbs/21_experiments.ipynb #21-003
 import hashlib
@@ -30,11 +30,13 @@ import psutil
 import torch
 from filelock import FileLock
 import oczss
+from .cells import CELLS
 from .config import TESTING, Config, preset, stated, variant
-from .core import PATH, Registry, check_kind, in_short, use_file
+from .core import PATH, Registry, check_kind, in_short, own_code, use_file
 from .datasets import DATASETS, SegmentationFolder, write_world
+from .decoder import DECODERS
 from .images import atomic
-from .methods import BASELINE, METHODS, build_model
+from .methods import BASELINE, METHODS, TRAINING_FREE, build_model
 from .model import count_trainable, networks
 from .results import NUMBERS, check_alike, interval, of_one, paired, read_csv, table, write_csv
 from .shapes import WORLDS
@@ -80,7 +82,9 @@ def configs(
             raise ValueError(f'experiment {experiment.name!r}: {row!r} is no name for a row')
         if not isinstance(own, dict):
             raise ValueError(f'experiment {experiment.name!r}, row {row!r}: {own!r} is no dict of fields')
-        try: cfg = variant(base, **experiment.changes | changes | own)
+        try:
+            cfg = variant(base, **experiment.changes | changes | own)
+            if cfg.training_free != 'none': TRAINING_FREE[cfg.training_free]
         except ValueError as error: raise ValueError(f'experiment {experiment.name!r}, row {row!r}: {error}') from None
         if cfg.mode in ('transductive', 'strict'): cfg = replace(cfg, iterations=max(1, cfg.iterations//2))
         if same := [r for r, c in found.items() if c == cfg]:
@@ -118,7 +122,7 @@ ask('cross', 'Does what was learned carry over to another data set?', MAIN, sour
     targets=dict(things=('scenes', 'shifted'), coco_stuff=('voc12', 'context A')))
 ask('annotation', 'How few annotated classes are enough?',
     {f'{name}, {part:.0%} annotated': own | dict(annotation=part)
-     for part in (.25, .5, .75) for name, own in MAIN.items()},
+     for part in (.25, .5, .75, 1.) for name, own in MAIN.items()},
     by_seed=('annotation_draw',), source='paper, Table 5')
 ask('components', 'What does each component bring?',
     methods('OTSeg', 'OTSeg, widened', '+ ORA, random objects', '+ object prompts', 'OC-ZSS', 'OC-ZSS, prior (ours)'),
@@ -159,7 +163,7 @@ ask('length', 'Does a longer training bring OTSeg and OC-ZSS together, or apart?
      for name, own in MAIN.items() for steps in (100, 300, 900)})
 
 # %% ../nbs/21_experiments.ipynb #21-015
-ask('settings', 'What is each departure of the toy preset worth to the baseline?', {
+ask('settings', 'What do rate, steps and unlabelled pixels matter to the baseline?', {
     'toy': BASELINE, 'lr 3e-3': BASELINE | dict(lr=3e-3), 'lr 2e-2': BASELINE | dict(lr=2e-2),
     'twice the steps': BASELINE | dict(iterations=600),
     'unlabelled as negative': BASELINE | dict(ignored_as_negative=True)}, seeds=1, part='val')
@@ -181,7 +185,18 @@ ask('naming', 'Which cells do object prompts name best, with nothing trained?',
     | {'one-way mask': NAMING | dict(two_way=False)}, seeds=1, part='val')
 ask('workbook', 'The baseline beside OC-ZSS, once.', MAIN, seeds=1);
 
-# %% ../nbs/21_experiments.ipynb #21-020
+# %% ../nbs/21_experiments.ipynb #21-021
+def own_parts(cfg)->dict: # name to a digest of its code
+    "What a config names that is not the package's (ours)."
+    named = (CELLS, cfg.cells), (DECODERS, cfg.decoder), (TRAINING_FREE, cfg.training_free)
+    code = {f'{registry.what} {name}': own_code(registry.get(name)) for registry, name in named}
+    return {name: digest(text) for name, text in code.items() if text}
+
+def used(cfg)->dict: # file or name to a digest
+    "What a config uses beside its numbers: the shipped weights, and code of one's own (ours)."
+    asks_both = own_code(TRAINING_FREE.get(cfg.training_free)) # may ask the self-supervised network, too
+    return networks(replace(cfg, training_free='proxy') if asks_both else cfg) | own_parts(cfg)
+
 @dataclass(frozen=True)
 class Job:
     "One row of an experiment with one seed."
@@ -195,7 +210,7 @@ class Job:
 
     @property
     def digest(self)->str:
-        return digest(dict(config=stated(asdict(self.cfg)), seed=self.seed, data=self.data, networks=networks(self.cfg),
+        return digest(dict(config=stated(asdict(self.cfg)), seed=self.seed, data=self.data, networks=used(self.cfg),
                            precision=self.precision))
     @property
     def result(self)->Path: return self.folder/f'{slug(self.row)}-{self.digest}-{self.seed}.json'
@@ -210,7 +225,7 @@ def slug(name:str)->str: # letters, digits and dashes
     "A file name for a row."
     return '-'.join(''.join(c if c.isalnum() else ' ' for c in name.lower()).split())
 
-# %% ../nbs/21_experiments.ipynb #21-022
+# %% ../nbs/21_experiments.ipynb #21-023
 def part_of(experiment, spec)->str: return experiment.part or spec.test
 
 def targets_of(experiment, data)->tuple:
@@ -238,7 +253,7 @@ def fingerprints(experiment, cfg, roots)->dict:
     read = lambda name, part: SegmentationFolder(roots[name], part, DATASETS[name])
     return {f'{name}/{part}': read(name, part).fingerprint() for name, part in parts}
 
-# %% ../nbs/21_experiments.ipynb #21-023
+# %% ../nbs/21_experiments.ipynb #21-024
 def jobs(
     experiment:Experiment,
     data:str='', # key of DATASETS; '': the experiment's own
@@ -271,7 +286,7 @@ def jobs(
     return [Job(experiment, row, seeded(cfg, seed), seed, facts, Path(out)/experiment.name/slug(data), precision)
             for seed in numbers for row, cfg in found.items() if not rows or row in rows]
 
-# %% ../nbs/21_experiments.ipynb #21-027
+# %% ../nbs/21_experiments.ipynb #21-028
 def _git(*words):
     "What git says of the place where the package lies, None where there is no repository."
     here = Path(oczss.__file__).parent
@@ -294,7 +309,7 @@ def peak_memory()->int: # MB
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss # bytes on a Mac, else KB
     return most//(2**20 if sys.platform == 'darwin' else 2**10)
 
-# %% ../nbs/21_experiments.ipynb #21-029
+# %% ../nbs/21_experiments.ipynb #21-030
 def _training(config, data, networks, precision):
     "All that a training depends on, the seed apart: not what is changed at test."
     config = {k: v for k, v in stated(json.loads(json.dumps(config))).items() if k not in TESTING}
@@ -303,7 +318,7 @@ def _training(config, data, networks, precision):
 
 def _trained_alike(job):
     "A finished model of another run that differs in what is measured only, None if there is none."
-    mine = _training(asdict(job.cfg), job.data, networks(job.cfg), job.precision)
+    mine = _training(asdict(job.cfg), job.data, used(job.cfg), job.precision)
     for path in sorted(job.folder.parent.parent.glob(f'*/{job.folder.name}/*-{job.seed}.json')):
         model = path.with_suffix('.pt')
         if not model.exists(): continue
@@ -311,7 +326,7 @@ def _trained_alike(job):
             found = read_result(path)
             if _training(*(found[k] for k in ('config', 'data', 'networks', 'precision'))) == mine: return model
 
-# %% ../nbs/21_experiments.ipynb #21-030
+# %% ../nbs/21_experiments.ipynb #21-031
 def _model(job, roots, progress, workers, damaged):
     "The trained model of a job, and what its training recorded."
     cfg, checkpoint, cache = job.cfg, job.result.with_suffix('.pt'), job.folder.parent.parent/'cells'
@@ -326,7 +341,8 @@ def _model(job, roots, progress, workers, damaged):
     begin = None
     if cfg.mode in ('transductive', 'strict'):
         first = variant(cfg, mode='inductive', iterations=2*cfg.iterations)
-        begin = job.folder/f'inductive-{digest(dict(config=stated(asdict(first)), data=job.data))}-{job.seed}.pt'
+        facts = dict(config=stated(asdict(first)), data=job.data) | own_parts(first)
+        begin = job.folder/f'inductive-{digest(facts)}-{job.seed}.pt'
         with FileLock(f'{begin}.lock'): fit(first, data(first), begin, until=cfg.iterations, **options)
     model = fit(cfg, data(cfg), checkpoint, begin=begin, **options)
     return model, read_checkpoint(checkpoint)
@@ -348,7 +364,7 @@ def _measured(job, model, roots, progress, workers):
         found[name] = model.set_classes(split).measure(tested, bias=0., batch_size=size(name), **options)
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-031
+# %% ../nbs/21_experiments.ipynb #21-032
 KIND = 'oczss result 1'
 
 def answer(
@@ -366,11 +382,11 @@ def answer(
     trainable = 0 if job.cfg.training_free != 'none' else count_trainable(model)['total']
     passed_over = dict(damaged=trained['damaged']) if trained.get('damaged') else {}
     return _head(job) | passed_over | dict(
-        part=part_of(job.experiment, DATASETS[job.cfg.data]), data=job.data, networks=networks(job.cfg),
+        part=part_of(job.experiment, DATASETS[job.cfg.data]), data=job.data, networks=used(job.cfg),
         metrics=metrics, steps=trained['step'], parts=trained['parts'], test_seconds=perf_counter() - start,
         memory_MB=peak_memory(), trainable=trainable, precision=job.precision)
 
-# %% ../nbs/21_experiments.ipynb #21-032
+# %% ../nbs/21_experiments.ipynb #21-033
 def _head(job):
     "What every result says, a failed one too."
     return _asked(job) | dict(kind=KIND, seed=job.seed, digest=job.digest, config=asdict(job.cfg), **provenance())
@@ -396,7 +412,7 @@ def read_result(
         raise ValueError(f'{path} is no result of this version: {again}')
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-034
+# %% ../nbs/21_experiments.ipynb #21-035
 STALE = 600 # seconds after which the claim of another machine counts as abandoned
 
 def _alive(claim:Path)->bool:
@@ -433,7 +449,7 @@ def holding(result:Path):
         done.set()
         claim.unlink(missing_ok=True)
 
-# %% ../nbs/21_experiments.ipynb #21-037
+# %% ../nbs/21_experiments.ipynb #21-038
 def _twin(job):
     "The same job's result in another experiment; the model that was trained for it comes along."
     for path in job.folder.parent.parent.glob(f'*/{job.folder.name}/*-{job.digest}-{job.seed}.json'):
@@ -457,7 +473,7 @@ def do(
     if 'failed' not in found: failed.unlink(missing_ok=True)
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-038
+# %% ../nbs/21_experiments.ipynb #21-039
 def _words(seconds):
     "A time as people say it."
     if seconds < 100: return f'{seconds:.0f} s'
@@ -491,7 +507,7 @@ def work(
         if mine is None: time.sleep(1); continue # others are at it: wait, and take over if they die
         with holding(mine.result): told(mine, do(mine, roots, progress=progress, **options))
 
-# %% ../nbs/21_experiments.ipynb #21-040
+# %% ../nbs/21_experiments.ipynb #21-041
 def _worker(todo, roots, use, options):
     "What one process of several does."
     if use: use_file(use)
@@ -523,7 +539,7 @@ def _on_cluster(count, args, folder, settings):
         raise ValueError(f'submitit does not take these settings: {" ".join(str(error).split())[:200]}') from None
     for task in [executor.submit(_worker, *args) for _ in range(count)]: task.exception()
 
-# %% ../nbs/21_experiments.ipynb #21-041
+# %% ../nbs/21_experiments.ipynb #21-042
 def run(
     experiment:Experiment|str, # or its name
     data:str='', # key of DATASETS; '': the experiment's own
@@ -558,7 +574,7 @@ def run(
     work(todo, known, **options) # all of it, or what the others left
     return write_csv(collect(todo), csv, list(experiment.rows))
 
-# %% ../nbs/21_experiments.ipynb #21-042
+# %% ../nbs/21_experiments.ipynb #21-043
 def plan(
     todo:list, # jobs
 )->pd.DataFrame: # row, seed, state, file
@@ -569,7 +585,7 @@ def plan(
         return 'failed before' if job.result.with_suffix('.failed').exists() else 'to do'
     return pd.DataFrame([dict(row=j.row, seed=j.seed, state=state(j), file=str(j.result)) for j in todo])
 
-# %% ../nbs/21_experiments.ipynb #21-044
+# %% ../nbs/21_experiments.ipynb #21-045
 FACTS = 'steps', 'trainable', 'memory_MB', 'precision', 'version', 'commit', 'torch', 'device', 'threads'
 
 def _tidy(found):
@@ -587,7 +603,7 @@ def _tidy(found):
     return [head | dict(target=target, part=part(target), maps=maps) | {k: round(numbers[k], 6) for k in NUMBERS} | tail
             for target, readings in found['metrics'].items() for maps, numbers in readings.items()]
 
-# %% ../nbs/21_experiments.ipynb #21-045
+# %% ../nbs/21_experiments.ipynb #21-046
 def collect(
     where, # jobs, or the folder <out>/<experiment>/<data>
 )->pd.DataFrame:

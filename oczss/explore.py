@@ -65,7 +65,8 @@ def look(
         scores = predict(maps, model.split.seen_ids, model.bias, pixels.shape[2:])[0].clamp(min=0).cpu().numpy()
         names = list(model.split.classes)
     finally: model.split, model.text = split, text
-    cells = model.cells(pixels, instances) if getattr(model, 'cells', None) else None
+    locate = getattr(model, 'located', getattr(model, 'cells', None)) # made again, where the config says so
+    cells = locate(pixels, instances) if locate else None
     traced = trace(model, pixels, cells) if getattr(model, 'refine', None) else None
     grid = [side//patch_of(cfg.clip) for side in pixels.shape[2:]]
     flat = lambda x: None if x is None else x[0].unflatten(-1, grid).cpu().numpy()
@@ -81,7 +82,7 @@ def by_hand(
     other = build_model(variant(model.cfg, **changes), model.trained_on).to(model.text.device).eval()
     mine, theirs = model.state_dict(), other.state_dict()
     new = [name for name in theirs if name not in mine or mine[name].shape != theirs[name].shape]
-    new = [name for name in new if not name.startswith(('cells.', 'features.'))] # frozen, and brought by themselves
+    new = [name for name in new if not name.startswith('cells.')] # frozen, and brought by themselves
     if new: raise ValueError(f'this choice needs weights that the model does not have, {new[0]} among them')
     other.load_state_dict({name: mine[name] for name in theirs if name in mine}, strict=False)
     return other

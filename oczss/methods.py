@@ -90,7 +90,7 @@ def alike_neighbours(model, image, instances=None):
 @TRAINING_FREE.register('proxy')
 def proxy_values(model, image, instances=None):
     "The values, mixed where self-supervised features agree (after ProxyCLIP)."
-    grid = [side//model.encoder.visual.conv1.kernel_size[0] for side in image.shape[-2:]]
+    grid = patch_grid(model.encoder.visual, image)
     features = F.interpolate(model.features(image), grid, mode='bilinear', align_corners=False) # b d h w
     return dense_affinity(model.encoder.visual, normalise(image, model.stats), proxy_affinity(features))
 
@@ -112,9 +112,15 @@ class TrainingFree(Segmenter):
         super().__init__(replace(cfg, bias=0.), clip, classes, 'mean')
         self.how, self.scale, self.stats = how, clip.logit_scale.exp().item(), clip_stats(clip)
         self.encoder = PromptedEncoder(clip.visual, visual_prompts=0, two_way=cfg.two_way)
-        self.features = SSLFeatures(cfg.ssl, cfg.ssl_weights, cfg.ssl_side) if cfg.training_free == 'proxy' else None
-        self.cells = Cells(cfg, clip.visual) if cfg.training_free == 'cells' else None
+        self.cells = Cells(cfg, clip.visual) if cfg.cells != 'none' else None
         self.set_classes(self.trained_on)
+
+    @property
+    def features(self)->SSLFeatures:
+        "The self-supervised network, built when a method first asks for it."
+        if 'ssl' not in self._modules:
+            self.ssl = SSLFeatures(self.cfg.ssl, self.cfg.ssl_weights, self.cfg.ssl_side).to(self.text.device)
+        return self.ssl
 
     @torch.no_grad()
     def forward(self,
@@ -122,7 +128,12 @@ class TrainingFree(Segmenter):
         instances:torch.Tensor|None=None, # (b H W) true objects, where cells are made of them
     )->Decoded: # logarithms of probabilities (b k h w), no score map
         "How alike patches and names are."
-        return Decoded(own_names(self.how(self, image, instances), self.text, self.scale), None)
+        patches = self.how(self, image, instances)
+        length = patches.norm(dim=1)
+        if (length - 1).abs().max() > .01:
+            raise ValueError(f'training-free method {self.cfg.training_free!r} gave features as long as '
+                             f'{length.max():.3g}: they must be of unit length, F.normalize(features, dim=1)')
+        return Decoded(own_names(patches, self.text, self.scale), None)
 
     def maps(self, image:torch.Tensor, instances:torch.Tensor|None=None)->dict:
         "All three readings are the same here."

@@ -23,7 +23,7 @@ def check_alike(
     "ValueError where results are of different images, or of networks of the same name with other weights (ours)."
     names = [name for name, _ in set(facts)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        what = 'images' if 'images' in twice else f'weights, {twice[0]}'
+        what = 'images' if 'images' in twice else f'weights or code, {twice[0]}'
         raise ValueError(f'{where} results of different {what}: they are not comparable; move the older ones away')
 
 def _facts(results):
@@ -45,6 +45,12 @@ def of_one(
     if data and data not in names: raise ValueError(f'there are no results of {data}, only of {", ".join(names)}')
     found = results[results.data == (data or names[0])]
     check_alike(_facts(found), 'this table holds')
+    run = [key for key in ('row', 'seed', 'target', 'maps') if key in found]
+    measured = found.dropna(subset=run) # a failed one has neither target nor maps
+    if len(twice := measured[measured.duplicated(run)]):
+        row, seed = twice.row.iloc[0], twice.seed.iloc[0]
+        raise ValueError(f'this table holds row {row!r} with seed {seed} twice, with other settings (see the columns '
+                         'changes and digest): keep the run that is meant')
     return found
 
 # %% ../nbs/20_results.ipynb #20-014
@@ -52,21 +58,31 @@ def read_csv(
     path:str|Path, # written by `write_csv`
 )->pd.DataFrame:
     "A tidy table; ValueError if it is of another layout."
+    if not Path(path).exists():
+        raise FileNotFoundError(f'there is no table {path}: oczss run NAME --csv {path} writes one')
     try: found = pd.read_csv(path)
     except (ValueError, OSError): found = pd.DataFrame() # cut off, a folder, or no text
     if not {'experiment', 'data', 'row', 'seed', 'digest'} <= set(found.columns):
         raise ValueError(f'{path} is no table of this version: move it away, or give another file')
     return found
 
+def _same_settings(one, other):
+    "Whether two lines of a row have the same config, fields apart that take the seed's value."
+    a, b = (json.loads(r.changes) for r in (one, other))
+    seeded = lambda k: a.get(k, one.seed) == one.seed and b.get(k, other.seed) == other.seed
+    return all(a.get(k) == b.get(k) or seeded(k) for k in a.keys() | b.keys())
+
 def _stays(old, results):
-    "Which rows of an older table stay: of other data, and of the same images and networks where they are not replaced."
+    "Which rows of an older table stay: of other data, and what is comparable where it is not replaced."
     new = set(zip(results.row, results.seed))
+    first = {r.row: r for r in results[::-1].itertuples()}
     images = set(results.images.dropna()) if 'images' in results else set()
     notes = results.networks.dropna() if 'networks' in results else []
     facts = {k: v for note in notes for k, v in json.loads(note).items()}
     told = lambda r: isinstance(getattr(r, 'networks', None), str) # a failed one does not say
     same = lambda r: r.images in images and all(facts.get(k, v) == v for k, v in json.loads(r.networks).items())
-    return [r.data not in set(results.data) or (r.row, r.seed) not in new and told(r) and same(r)
+    alike = lambda r: r.row not in first or _same_settings(r, first[r.row])
+    return [r.data not in set(results.data) or (r.row, r.seed) not in new and told(r) and same(r) and alike(r)
             for r in old.itertuples()]
 
 # %% ../nbs/20_results.ipynb #20-015
