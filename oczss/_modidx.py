@@ -920,4 +920,5 @@ d = { 'settings': { 'branch': 'main',
                                'oczss.voronoi.resample_cells': ('voronoi.html#resample_cells', 'oczss/voronoi.py'),
                                'oczss.voronoi.second_half': ('voronoi.html#second_half', 'oczss/voronoi.py'),
                                'oczss.voronoi.seed_distances': ('voronoi.html#seed_distances', 'oczss/voronoi.py'),
+                               'oczss.voronoi.shared_lengths': ('voronoi.html#shared_lengths', 'oczss/voronoi.py'),
                                'oczss.voronoi.voronoi': ('voronoi.html#voronoi', 'oczss/voronoi.py')}}}

@@ -97,7 +97,7 @@ class MPSA(Match):
         values = self.v(patches).float()
         with torch.autocast(plan.device.type, enabled=False):
             pooled = torch.einsum('bkpn,bnd->bkpd', self.drop(plan), values)
-        return self.proj(pooled)
+        return self.proj(pooled.to(self.proj.weight.dtype))
 
 # %% ../nbs/13_decoder.ipynb #13-020
 class HeadMatch(nn.Module):

@@ -57,7 +57,7 @@ class Stage(nn.Module):
 
 # %% ../nbs/11_refine.ipynb #11-012
 class ObjectStage(Stage):
-    "objects <- GRU(objects, attention(objects -> patches))."
+    "objects <- GRU(attention(objects -> patches), objects)."
     def __init__(self, d:int, heads:int, project, gate:float=0.): # project() makes Granularity or Pointwise
         super().__init__(d, heads, gate)
         self.query, self.key, self.value = nn.Linear(d, d), project(), project()
@@ -102,7 +102,7 @@ def gru_gates(
 
 # %% ../nbs/11_refine.ipynb #11-016
 class PatchStage(Stage):
-    "patches <- GRU(patches, attention(patches -> objects))."
+    "patches <- GRU(attention(patches -> objects), patches)."
     def __init__(self, d:int, heads:int, project, gate:float=3.): # project() makes Granularity or Pointwise
         super().__init__(d, heads, gate)
         self.query, self.key, self.value = project(), nn.Linear(d, d), nn.Linear(d, d)
@@ -203,8 +203,10 @@ class Rounds(nn.Module):
         "What keeps patches from reading objects that have no patch: minus infinity for those."
         if not self.fewer: return 0.
         if cells is None: raise ValueError('cells is None, but objects of this ORA may have no patch: give them')
+        check_members(cells, m)
         absent = ~membership(cells, m).any(-1) # b m
-        return torch.zeros_like(absent, dtype=torch.float).masked_fill(absent, float('-inf'))[:, None, :, None]
+        kind = self.object_stage.out.weight.dtype
+        return torch.zeros_like(absent, dtype=kind).masked_fill(absent, float('-inf'))[:, None, :, None]
 
 # %% ../nbs/11_refine.ipynb #11-023
 class ORA(Rounds):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EVERY', 'patch_points', 'places', 'seed_distances', 'fill_empty', 'needed', 'lloyd_distances', 'check_count',
-           'voronoi', 'grid_cells', 'resample_cells', 'check_grid', 'oracle_cells', 'exactly', 'second_half',
-           'overlaps', 'best_iou', 'rand_index', 'membership', 'object_mask']
+           'voronoi', 'grid_cells', 'shared_lengths', 'resample_cells', 'check_grid', 'oracle_cells', 'exactly',
+           'second_half', 'overlaps', 'best_iou', 'rand_index', 'membership', 'object_mask']
 
 # %% ../nbs/07_voronoi.ipynb #07-003
 import torch
@@ -138,6 +138,16 @@ def grid_cells(
 # %% ../nbs/07_voronoi.ipynb #07-044
 EVERY = -1 # the label of a patch that belongs to every object: no mask
 
+def shared_lengths(
+    src:int, # parts of a line
+    dst:int, # parts of the same line, of another size
+    device=None, # of the result
+)->torch.Tensor: # (dst src) in units of 1/(src dst) of the line, whole numbers
+    "How much of every part of one division lies in every part of another (ours)."
+    ends = lambda parts, size: torch.arange(parts + 1, device=device)*size
+    new, old = ends(dst, src)[:, None], ends(src, dst)
+    return (torch.minimum(new[1:], old[1:]) - torch.maximum(new[:-1], old[:-1])).clamp(min=0).float()
+
 def resample_cells(
     cells:torch.Tensor, # (b n) on the grid src, in [0, m) or EVERY
     src:tuple, # (h, w) they are on
@@ -151,7 +161,8 @@ def resample_cells(
     if tuple(src) == tuple(dst): return cells
     votes = F.one_hot(torch.where(cells == EVERY, m, cells), m + 1).float() # EVERY votes as one label more
     planes = rearrange(votes, 'b (h w) m -> b m h w', h=src[0])
-    share = F.interpolate(planes, size=dst, mode='area').flatten(2).mT # b n m+1
+    down, along = (shared_lengths(a, b, cells.device) for a, b in zip(src, dst))
+    share = torch.einsum('yh,xw,bmhw->bmyx', down, along, planes).flatten(2).mT # b n m+1
     existed = votes.any(1) & (torch.arange(m + 1, device=cells.device) < m) # b m+1
     cells = fill_empty(share.argmax(-1), -share, wanted=existed)
     return torch.where(cells == m, EVERY, cells)
@@ -215,6 +226,7 @@ def overlaps(
 ): # (b cells instances) pixels in common
     "Count the pixels that every cell shares with every instance, image by image."
     check_grid(cells, grid)
+    if (cells < 0).any(): raise ValueError('some patches belong to EVERY cell: there is no partition to judge')
     planes = rearrange(cells.double(), 'b (h w) -> b 1 h w', h=grid[0])
     at_pixels = F.interpolate(planes, size=target.shape[1:], mode='nearest-exact').long()[:, 0] # b H W
     b, m, k = len(cells), int(cells.max()) + 1, int(target.max()) + 1
