@@ -517,7 +517,7 @@ def linear_probe(
     return metrics.compute()
 
 # %% ../nbs/34_pretrain.ipynb #34-052
-WANTED = { # of things; the shares of real networks on photographs are measured on the page of cells
+WANTED = { # of things; what a real network does on photographs is quoted on the page of cells
     'best IoU, grid of 6': (.22, .30), 'best IoU, true objects': (.65, .75), 'share, colour': (.20, .32),
     'share, self-supervised': (.45, 1), 'single things named': (.90, 1), 'mIoU, CLIP patches': (.15, 1),
     'mIoU, MaskCLIP': (.35, 1), 'mIoU, ProxyCLIP-like': (.40, 1)}
