@@ -343,7 +343,8 @@ def how_to_get(
     spec = _downloaded(name)
     lines = [f'to be put into {spec.root}/archives']
     for archive in spec.archives:
-        lines += [f'{archive.name}: {archive.holds}, {archive.checksum or "no checksum was published"}']
+        checksum = archive.checksum or 'no checksum was published'
+        lines += [f'{archive.name}: {archive.holds}, about {archive.size}, {checksum}']
         lines += [f'    {url}' for url in archive.urls]
     return '\n'.join(lines)
 

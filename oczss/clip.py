@@ -33,6 +33,7 @@ def missing_weights(
     what:str, # the weights' name
     hub:str, # who downloads them: 'open_clip' or 'timm'
     option:str, # the config field that takes a path
+    stem:str, # what the file is to be called in OCZSS_WEIGHTS, its ending apart
 )->FileNotFoundError: # to be raised
     "The error for weights that are neither here nor to be had: what, where it was looked for, and three ways out."
     folder = os.environ.get('OCZSS_WEIGHTS')
@@ -41,7 +42,7 @@ def missing_weights(
         f'the weights {what} are not here: looked in {looked} and asked {hub}, which could not download them. '
         f'(1) connect to the network and run again, so that {hub} caches them; '
         f'(2) set {option} to the path of a file that holds them; '
-        '(3) put the file into a folder and set OCZSS_WEIGHTS to it. '
+        f'(3) put the file, called {stem}.pt or {stem}.safetensors, into a folder and set OCZSS_WEIGHTS to that. '
         f"To go on without them, ask for {option}='random'.")
 
 def wrong_weights(
@@ -202,7 +203,7 @@ def _open_clip(name, weights):
     try:
         with asking_once(): return open_clip.create_model(name, pretrained=weights, force_preprocess_cfg=colours)
     except (OSError, RuntimeError):
-        raise missing_weights(f'{name}/{weights}', 'open_clip', 'clip_weights') from None
+        raise missing_weights(f'{name}/{weights}', 'open_clip', 'clip_weights', f'{name}-{weights}') from None
 
 # %% ../nbs/05_clip.ipynb #05-025
 def tag_colours(

@@ -100,6 +100,7 @@ class Archive:
     holds: str = ''        # what is in it
     inside: str = ''       # folder in the archive that is unpacked; '' is everything
     to: str = ''           # folder of the data set that it goes to; '' is its root
+    size: str = ''         # of the file, roughly
 
     @property
     def name(self)->str: return self.urls[0].rsplit('/', 1)[-1]
@@ -164,9 +165,11 @@ def _pascal(path): # the present host, and the one that older scripts name
 
 _voc = Archive((*_pascal('voc2012/VOCtrainval_11-May-2012.tar'),
                 'https://pjreddie.com/media/files/VOCtrainval_11-May-2012.tar'),
-               'md5:6cd6e144f989b92b3379bac3b3de84fd', 'images, masks of train and val', 'VOCdevkit/VOC2012')
+               'md5:6cd6e144f989b92b3379bac3b3de84fd', 'images, masks of train and val', 'VOCdevkit/VOC2012',
+               size='2.0 GB')
 _sbd = Archive(('https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz',),
-               'md5:82b4d87ceb2ed10f6038a1cba92111cb', 'SBD: the masks of trainaug', 'benchmark_RELEASE/dataset', 'SBD')
+               'md5:82b4d87ceb2ed10f6038a1cba92111cb', 'SBD: the masks of trainaug', 'benchmark_RELEASE/dataset', 'SBD',
+               '1.4 GB')
 
 DATASETS['voc12'] = DataSpec(
     'voc12', VOC12, VOC12_UNSEEN, train='trainaug', root='data/VOCdevkit/VOC2012', archives=(_voc, _sbd),
@@ -177,9 +180,9 @@ DATASETS['voc12'] = DataSpec(
 _merged = 'https://codalabuser.blob.core.windows.net/public/trainval_merged.json'
 _context = (Archive((*_pascal('voc2010/VOCtrainval_03-May-2010.tar'),
                      'https://www.dropbox.com/s/wtdibo9lb2fur70/VOCtrainval_03-May-2010.tar?dl=1'),
-                    'md5:da459979d0c395079b5c75ee67908abb', 'images', 'VOCdevkit/VOC2010'),
+                    'md5:da459979d0c395079b5c75ee67908abb', 'images', 'VOCdevkit/VOC2010', size='1.3 GB'),
             Archive((_merged, f'https://web.archive.org/web/20251122105902id_/{_merged}'),
-                    'sha1:169325d9f7e9047537fedca7b04de4dddf10b881', 'labels and lists'))
+                    'sha1:169325d9f7e9047537fedca7b04de4dddf10b881', 'labels and lists', size='0.6 GB'))
 
 for _letter, _unseen in dict(A=CONTEXT_A_UNSEEN, B=CONTEXT_B_UNSEEN).items():
     DATASETS[f'context {_letter}'] = DataSpec(
@@ -193,17 +196,17 @@ def _folders(train, val):
     parts = dict(train=train, val=val)
     return {part: Layout(f'images/{name}', (f'annotations/{name}',), None, None) for part, name in parts.items()}
 
-def _coco(file, checksum):
+def _coco(file, checksum, size):
     hosts = 'http://images.cocodataset.org', 'https://s3.amazonaws.com/images.cocodataset.org'
-    return Archive(tuple(f'{host}/zips/{file}' for host in hosts), checksum, 'images', to='images')
+    return Archive(tuple(f'{host}/zips/{file}' for host in hosts), checksum, 'images', to='images', size=size)
 
 _calvin = 'http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset'
 DATASETS['coco_stuff'] = DataSpec(
     'coco_stuff', COCO_STUFF, COCO_STUFF_UNSEEN, labels='coco_stuff', templates='otseg_8', preset='coco_stuff',
     root='data/coco_stuff164k', layout=_folders('train2017', 'val2017'), counts=dict(train=118_287, val=5000),
-    archives=(_coco('train2017.zip', 'sha1:10ad623668ab00c62c096f0ed636d6aff41faca5'),
-              _coco('val2017.zip', 'sha1:4950dc9d00dbe1c933ee0170f5797584351d2a41'),
-              Archive((f'{_calvin}/stuffthingmaps_trainval2017.zip',), '', 'masks', to='annotations')))
+    archives=(_coco('train2017.zip', 'sha1:10ad623668ab00c62c096f0ed636d6aff41faca5', '18 GB'),
+              _coco('val2017.zip', 'sha1:4950dc9d00dbe1c933ee0170f5797584351d2a41', '1 GB'),
+              Archive((f'{_calvin}/stuffthingmaps_trainval2017.zip',), '', 'masks', to='annotations', size='0.7 GB')))
 
 # %% ../nbs/04_datasets.ipynb #04-032
 DATASETS['ade20k'] = DataSpec(
@@ -211,7 +214,8 @@ DATASETS['ade20k'] = DataSpec(
     layout=_folders('training', 'validation'), counts=dict(train=20_210, val=2000),
     archives=(Archive(('http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip',
                        'https://huggingface.co/datasets/ranksu/ADE20K/resolve/main/ADEChallengeData2016.zip'),
-                      'sha1:219e1696abb36c8ba3a3afe7fb2f4b4606a897c7', 'images, masks', 'ADEChallengeData2016'),))
+                      'sha1:219e1696abb36c8ba3a3afe7fb2f4b4606a897c7', 'images, masks', 'ADEChallengeData2016',
+                      size='1 GB'),))
 
 # %% ../nbs/04_datasets.ipynb #04-035
 def hide_unseen(
@@ -268,7 +272,8 @@ def _require(names, files, what, wanted_by):
 def _where_from(spec):
     "The end of a sentence about missing files"
     name = f'"{spec.name}"' if ' ' in spec.name else spec.name # as one types it
-    if spec.archives: return f'`oczss data get {name}` downloads it, `oczss data check {name}` says what is missing'
+    if spec.archives: return (f'`oczss data get {name}` downloads it, `oczss data check {name}` says what is missing; '
+                              'if it lies elsewhere, say where: --root, or root=')
     if spec.name in WORLDS: return f'oczss.datasets.write_world(folder, {spec.name!r}) draws {spec.name}'
     return f'{spec.name} is a data set of your own, so only you can complete it'
 

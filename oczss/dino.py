@@ -69,7 +69,7 @@ def _timm(name, weights):
         except Exception as error: raise wrong_weights(source, name, error) from None # a strange file fails in any way
     try:
         with asking_once(): return timm.create_model(name, pretrained=True, **options)
-    except (OSError, RuntimeError): raise missing_weights(name, 'timm', 'ssl_weights') from None
+    except (OSError, RuntimeError): raise missing_weights(name, 'timm', 'ssl_weights', name) from None
 
 # %% ../nbs/06_dino.ipynb #06-009
 def nearest_grid(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'FREE', 'COMPARED', 'MAIN', 'SOURCES', 'RATES', 'CLUSTERING', 'NAMING', 'KIND', 'STALE', 'FACTS',
            'Experiment', 'configs', 'ask', 'methods', 'own_parts', 'used', 'Job', 'digest', 'slug', 'part_of',
-           'targets_of', 'find_data', 'fingerprints', 'jobs', 'provenance', 'peak_memory', 'answer', 'read_result',
-           'take', 'holding', 'do', 'work', 'run', 'plan', 'collect']
+           'targets_of', 'find_data', 'fingerprints', 'jobs', 'processor', 'provenance', 'peak_memory', 'answer',
+           'read_result', 'take', 'holding', 'do', 'work', 'run', 'plan', 'collect']
 
 # %% ../nbs/21_experiments.ipynb #21-003
 import hashlib
@@ -294,11 +294,18 @@ def _git(*words):
     except (OSError, subprocess.SubprocessError): return None
     return done.stdout.strip() if done.returncode == 0 else None
 
+def processor()->str: # 'x86_64' where the system does not say more
+    "The model of the processor: two models give a training of one seed two ends."
+    try: lines = Path('/proc/cpuinfo').read_text().splitlines() # Linux
+    except OSError: lines = []
+    named = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return named[0] if named else platform.processor() or platform.machine()
+
 def provenance()->dict: # version, commit (with + where the package was changed since), torch, device, threads
     "What a result has to say of the program and the machine."
     ours = _git('ls-files', '--error-unmatch', '__init__.py') # not where the package only lies in somebody's repository
     commit, changed = _git('rev-parse', '--short=10', 'HEAD'), _git('status', '--porcelain', '--', '.')
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     commit = commit + ('+' if changed else '') if ours and commit else None
     return dict(version=oczss.__version__, commit=commit, torch=str(torch.__version__), device=device,
                 threads=torch.get_num_threads())
@@ -327,7 +334,7 @@ def _trained_alike(job):
             if _training(*(found[k] for k in ('config', 'data', 'networks', 'precision'))) == mine: return model
 
 # %% ../nbs/21_experiments.ipynb #21-031
-def _model(job, roots, progress, workers, damaged):
+def _model(job, roots, progress, workers, how):
     "The trained model of a job, and what its training recorded."
     cfg, checkpoint, cache = job.cfg, job.result.with_suffix('.pt'), job.folder.parent.parent/'cells'
     if cfg.training_free != 'none': return build_model(cfg).eval(), dict(step=0, parts=[])
@@ -335,8 +342,7 @@ def _model(job, roots, progress, workers, damaged):
         model = load_model(alike)
         model.cfg = cfg
         return model, read_checkpoint(alike)
-    options = dict(seed=job.seed, progress=progress, workers=workers, precision=job.precision, cache=cache,
-                   damaged=damaged)
+    options = how | dict(seed=job.seed, progress=progress, workers=workers, precision=job.precision, cache=cache)
     data = lambda cfg: load_part(cfg, roots[cfg.data], DATASETS[cfg.data].train, training=True)
     begin = None
     if cfg.mode in ('transductive', 'strict'):
@@ -372,11 +378,11 @@ def answer(
     roots:dict, # data set to its folder
     progress:bool=True,
     workers:int=0, # processes that load images
-    damaged:str='stop', # what training does at an image that cannot be read: 'stop', or 'replace' it by another
+    **how, # of `fit`: damaged, accumulate, recompute
 )->dict: # the result, as it is written; with `damaged`, what was passed over and how often, where there was any
     "Train (or finish training) and measure one job."
     if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
-    model, trained = _model(job, roots, progress, workers, damaged)
+    model, trained = _model(job, roots, progress, workers, how)
     start = perf_counter()
     metrics = _measured(job, model, roots, progress, workers)
     trainable = 0 if job.cfg.training_free != 'none' else count_trainable(model)['total']
@@ -556,19 +562,21 @@ def run(
     workers:int=0, # processes that load images
     precision:str='no', # 'no', 'bf16' or 'fp16'
     damaged:str='stop', # what training does at an image that cannot be read: 'stop', or 'replace' it by another
+    accumulate:int=1, # portions that a batch is computed in, where memory is short
+    recompute:bool=False, # keep less for the gradients and compute it again
     **changes, # of the config, for every row that does not set them itself
 )->pd.DataFrame: # tidy, see `collect`
     "Compute what is missing of an experiment, and table it."
     if isinstance(experiment, str): experiment = EXPERIMENTS[experiment]
     check_kind((*PATH, type(None)), csv=csv, use=use)
-    check_kind((int,), processes=processes, workers=workers)
+    check_kind((int,), processes=processes, workers=workers, accumulate=accumulate)
     check_kind((dict, type(None)), slurm=slurm)
     if csv and Path(csv).exists(): read_csv(csv) # refuses another layout before anything is computed
     todo = jobs(experiment, data, seeds, out, roots, counts, rows, progress, precision, **changes)
     data = data or experiment.data
     known = {name: find_data(name, roots, counts, False) for name in (data, *targets_of(experiment, data))}
     for job in todo: job.result.with_suffix('.failed').unlink(missing_ok=True) # is tried again
-    options = dict(progress=progress, workers=workers, damaged=damaged)
+    options = dict(progress=progress, workers=workers, damaged=damaged, accumulate=accumulate, recompute=recompute)
     if slurm: _on_cluster(processes, (todo, known, use, options), Path(out)/'slurm', slurm)
     elif processes > 1: _side_by_side(processes, (todo, known, use, options))
     work(todo, known, **options) # all of it, or what the others left

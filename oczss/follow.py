@@ -271,7 +271,7 @@ class Watch(RunFolder):
         data:Dataset|None=None, # to validate on, see `load_part`; None: not at all
         every:int=500, # steps from one validation to the next, at the saves that reach them; and at the end
         images:int=100, # that are validated on
-        keep:int=0, # how many of the last checkpoints stay, besides the running one and the best
+        keep:int=0, # of how many saves, the last ones, the checkpoints stay, besides the running one and the best
         track=(), # names of trackers; None: TensorBoard if it is installed
         show=None, # called with the plot at every save, such as the `update` of a notebook's display
         workers:int=0, # processes that load images
@@ -305,6 +305,6 @@ class Watch(RunFolder):
         if not run.accelerator.is_main_process: return
         read = run.cfg.maps
         if is_best(rows, rows_until(self.csv, step - 1), read): keep_file(run.path, self.kept/'best.pt')
-        add_rows(self.csv, step, rows)
+        add_rows(self.csv, step, [dict(images=len(self.data)) | row for row in rows])
         with atomic(self.folder/f'pictures/{step:08}.jpg') as draft: picture_grid(run.model, self.data).savefig(draft)
         self.log({f'{row["maps"]}/{name}': row[name] for row in rows for name in NUMBERS}, step)

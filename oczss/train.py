@@ -185,7 +185,8 @@ def _resume(path, model, opt, here):
     for what, words in (('seed', 'seed'), ('precision', 'precision'), ('data', 'images: their list or their files')):
         if state[what] != here[what]:
             shown = '' if what == 'data' else f' {state[what]}, not {here[what]}'
-            raise ValueError(f'{path} was made with {"other " if what == "data" else ""}{words}{shown}; {again}')
+            same = '' if what == 'data' else f'ask for {words} {state[what]} to go on, or '
+            raise ValueError(f'{path} was made with {"other " if what == "data" else ""}{words}{shown}; {same}{again}')
     restore(model, state['model'], path)
     opt.load_state_dict(state['optimiser'])
     return dict(damaged={}) | {k: state[k] for k in here if k in state} # older ones know of no damaged images
@@ -390,7 +391,8 @@ def _train(run, train_set, every, workers, progress, watch):
     main, last = run.accelerator.is_main_process, run.last
     if run.first < last: check_labels(train_set, run.cfg.mode)
     _look(run, watch)
-    bar = tqdm(range(run.first, last), initial=run.first, total=last, desc='train', disable=not (progress and main))
+    bar = tqdm(range(run.first, last), initial=run.first, total=last, disable=not (progress and main),
+               desc=f'train on {run.accelerator.device.type}')
     for step, batch in zip(bar, run.draw(train_set, workers)):
         parts, norm = _step(run, step, batch)
         if (step + 1) % every and step + 1 != last: continue
