@@ -58,7 +58,7 @@ def _look(cost, mu, nu, given):
     facts = [(cost.amax(-1) - cost.amin(-1)).amax()]
     if given:
         least = torch.minimum(mu.amin(), nu.amin())
-        gap = (mu.sum(-1) - nu.sum(-1)).abs().amax() / nu.sum(-1).amax()
+        gap = ((mu.sum(-1) - nu.sum(-1)).abs() / nu.sum(-1).clamp_min(1e-30)).amax() # problem by problem
         facts += [least, gap]
     spread, *rest = torch.stack(facts).tolist()
     if not spread < float('inf'):

@@ -260,7 +260,8 @@ def rand_index(
     both, rows, columns = pairs(common).sum((1, 2)), pairs(common.sum(2)).sum(1), pairs(common.sum(1)).sum(1)
     chance = rows * columns / pairs(common.sum((1, 2))).clamp(min=1)
     top = (rows + columns) / 2 - chance
-    return torch.where(top == 0, 1., (both - chance) / top.where(top != 0, 1.)).mean().item()
+    found = torch.where(top == 0, 1., (both - chance) / top.where(top != 0, 1.))
+    return found[common.sum((1, 2)) > 0].mean().item() # an image without a pixel that counts has no say
 
 # %% ../nbs/07_voronoi.ipynb #07-063
 def membership(
