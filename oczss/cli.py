@@ -739,8 +739,8 @@ def _sentence(error):
 
 def _lacks_memory(error):
     "Whether memory ran out, on the processor or the device; PyTorch says the first in words only"
-    words = str(error)
-    return isinstance(error, MemoryError) or any(w in words for w in ('out of memory', 'allocate memory', 'MemoryError'))
+    known = 'out of memory', 'allocate memory', 'MemoryError'
+    return isinstance(error, MemoryError) or any(words in str(error) for words in known)
 
 _LESS = 'use --recompute, --accumulate 4, or --precision bf16, which all need less'
 MEMORY = dict(train=_LESS, run=_LESS) # command to what helps where it lacks memory
