@@ -343,8 +343,8 @@ def how_to_get(
     spec = _downloaded(name)
     lines = [f'to be put into {spec.root}/archives']
     for archive in spec.archives:
-        checksum = archive.checksum or 'no checksum was published'
-        lines += [f'{archive.name}: {archive.holds}, about {archive.size}, {checksum}']
+        size = f'about {archive.size}, ' if archive.size else ''
+        lines += [f'{archive.name}: {archive.holds}, {size}{archive.checksum or "no checksum was published"}']
         lines += [f'    {url}' for url in archive.urls]
     return '\n'.join(lines)
 

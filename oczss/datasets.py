@@ -169,7 +169,7 @@ _voc = Archive((*_pascal('voc2012/VOCtrainval_11-May-2012.tar'),
                size='2.0 GB')
 _sbd = Archive(('https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz',),
                'md5:82b4d87ceb2ed10f6038a1cba92111cb', 'SBD: the masks of trainaug', 'benchmark_RELEASE/dataset', 'SBD',
-               '1.4 GB')
+               size='1.4 GB')
 
 DATASETS['voc12'] = DataSpec(
     'voc12', VOC12, VOC12_UNSEEN, train='trainaug', root='data/VOCdevkit/VOC2012', archives=(_voc, _sbd),

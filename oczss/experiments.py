@@ -295,7 +295,7 @@ def _git(*words):
     return done.stdout.strip() if done.returncode == 0 else None
 
 def processor()->str: # 'x86_64' where the system does not say more
-    "The model of the processor: two models give a training of one seed two ends."
+    "The model of the processor, on which the digits of a long training depend."
     try: lines = Path('/proc/cpuinfo').read_text().splitlines() # Linux
     except OSError: lines = []
     named = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
@@ -316,7 +316,7 @@ def peak_memory()->int: # MB
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss # bytes on a Mac, else KB
     return most//(2**20 if sys.platform == 'darwin' else 2**10)
 
-# %% ../nbs/21_experiments.ipynb #21-030
+# %% ../nbs/21_experiments.ipynb #21-031
 def _training(config, data, networks, precision):
     "All that a training depends on, the seed apart: not what is changed at test."
     config = {k: v for k, v in stated(json.loads(json.dumps(config))).items() if k not in TESTING}
@@ -333,7 +333,7 @@ def _trained_alike(job):
             found = read_result(path)
             if _training(*(found[k] for k in ('config', 'data', 'networks', 'precision'))) == mine: return model
 
-# %% ../nbs/21_experiments.ipynb #21-031
+# %% ../nbs/21_experiments.ipynb #21-032
 def _model(job, roots, progress, workers, how):
     "The trained model of a job, and what its training recorded."
     cfg, checkpoint, cache = job.cfg, job.result.with_suffix('.pt'), job.folder.parent.parent/'cells'
@@ -370,7 +370,7 @@ def _measured(job, model, roots, progress, workers):
         found[name] = model.set_classes(split).measure(tested, bias=0., batch_size=size(name), **options)
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-032
+# %% ../nbs/21_experiments.ipynb #21-033
 KIND = 'oczss result 1'
 
 def answer(
@@ -392,7 +392,7 @@ def answer(
         metrics=metrics, steps=trained['step'], parts=trained['parts'], test_seconds=perf_counter() - start,
         memory_MB=peak_memory(), trainable=trainable, precision=job.precision)
 
-# %% ../nbs/21_experiments.ipynb #21-033
+# %% ../nbs/21_experiments.ipynb #21-034
 def _head(job):
     "What every result says, a failed one too."
     return _asked(job) | dict(kind=KIND, seed=job.seed, digest=job.digest, config=asdict(job.cfg), **provenance())
@@ -418,7 +418,7 @@ def read_result(
         raise ValueError(f'{path} is no result of this version: {again}')
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-035
+# %% ../nbs/21_experiments.ipynb #21-036
 STALE = 600 # seconds after which the claim of another machine counts as abandoned
 
 def _alive(claim:Path)->bool:
@@ -455,7 +455,7 @@ def holding(result:Path):
         done.set()
         claim.unlink(missing_ok=True)
 
-# %% ../nbs/21_experiments.ipynb #21-038
+# %% ../nbs/21_experiments.ipynb #21-039
 def _twin(job):
     "The same job's result in another experiment; the model that was trained for it comes along."
     for path in job.folder.parent.parent.glob(f'*/{job.folder.name}/*-{job.digest}-{job.seed}.json'):
@@ -479,7 +479,7 @@ def do(
     if 'failed' not in found: failed.unlink(missing_ok=True)
     return found
 
-# %% ../nbs/21_experiments.ipynb #21-039
+# %% ../nbs/21_experiments.ipynb #21-040
 def _words(seconds):
     "A time as people say it."
     if seconds < 100: return f'{seconds:.0f} s'
@@ -513,7 +513,7 @@ def work(
         if mine is None: time.sleep(1); continue # others are at it: wait, and take over if they die
         with holding(mine.result): told(mine, do(mine, roots, progress=progress, **options))
 
-# %% ../nbs/21_experiments.ipynb #21-041
+# %% ../nbs/21_experiments.ipynb #21-042
 def _worker(todo, roots, use, options):
     "What one process of several does."
     if use: use_file(use)
@@ -545,7 +545,7 @@ def _on_cluster(count, args, folder, settings):
         raise ValueError(f'submitit does not take these settings: {" ".join(str(error).split())[:200]}') from None
     for task in [executor.submit(_worker, *args) for _ in range(count)]: task.exception()
 
-# %% ../nbs/21_experiments.ipynb #21-042
+# %% ../nbs/21_experiments.ipynb #21-043
 def run(
     experiment:Experiment|str, # or its name
     data:str='', # key of DATASETS; '': the experiment's own
@@ -582,7 +582,7 @@ def run(
     work(todo, known, **options) # all of it, or what the others left
     return write_csv(collect(todo), csv, list(experiment.rows))
 
-# %% ../nbs/21_experiments.ipynb #21-043
+# %% ../nbs/21_experiments.ipynb #21-044
 def plan(
     todo:list, # jobs
 )->pd.DataFrame: # row, seed, state, file
@@ -593,7 +593,7 @@ def plan(
         return 'failed before' if job.result.with_suffix('.failed').exists() else 'to do'
     return pd.DataFrame([dict(row=j.row, seed=j.seed, state=state(j), file=str(j.result)) for j in todo])
 
-# %% ../nbs/21_experiments.ipynb #21-045
+# %% ../nbs/21_experiments.ipynb #21-046
 FACTS = 'steps', 'trainable', 'memory_MB', 'precision', 'version', 'commit', 'torch', 'device', 'threads'
 
 def _tidy(found):
@@ -611,7 +611,7 @@ def _tidy(found):
     return [head | dict(target=target, part=part(target), maps=maps) | {k: round(numbers[k], 6) for k in NUMBERS} | tail
             for target, readings in found['metrics'].items() for maps, numbers in readings.items()]
 
-# %% ../nbs/21_experiments.ipynb #21-046
+# %% ../nbs/21_experiments.ipynb #21-047
 def collect(
     where, # jobs, or the folder <out>/<experiment>/<data>
 )->pd.DataFrame:

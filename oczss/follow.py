@@ -271,7 +271,7 @@ class Watch(RunFolder):
         data:Dataset|None=None, # to validate on, see `load_part`; None: not at all
         every:int=500, # steps from one validation to the next, at the saves that reach them; and at the end
         images:int=100, # that are validated on
-        keep:int=0, # of how many saves, the last ones, the checkpoints stay, besides the running one and the best
+        keep:int=0, # the checkpoints of so many last saves stay, besides the running one and the best
         track=(), # names of trackers; None: TensorBoard if it is installed
         show=None, # called with the plot at every save, such as the `update` of a notebook's display
         workers:int=0, # processes that load images
