@@ -160,10 +160,11 @@ def values_of(
 def lines_of(
     found:pd.DataFrame, # from `points`
     field:str, # of the config, or a column
+    along:tuple=(), # fields that change with it
 )->pd.DataFrame: # with columns x, the field's number, and line, a name
     "The lines of a curve over one field; ValueError where rows differ in more (ours)."
     found = found.assign(x=values_of(found, field), line=[row.rpartition(', ')[0] for row in found.row])
-    rest = [{k: v for k, v in json.loads(changes).items() if k != field} for changes in found.changes]
+    rest = [{k: v for k, v in json.loads(changes).items() if k not in (field, *along)} for changes in found.changes]
     first = {}
     for row, seed, line, other in zip(found.row, found.seed, found.line, rest):
         name, same = first.setdefault((line, seed), (row, other))
@@ -202,9 +203,10 @@ def plot_curve(
     words:str='', # under the axis; '': the field
     number:str='hIoU', # one of NUMBERS
     maps:str='mean', # or 'logits', or 'named'
+    along:tuple=(), # fields that change with it
 ): # a figure
     "A number over a field of the config: one panel for every data set (ours)."
-    found = [(data, target, lines_of(points(one, target, number, maps), field))
+    found = [(data, target, lines_of(points(one, target, number, maps), field, along))
              for data, target, one in panels(results)]
     across = min(2, len(found))
     down = -(-len(found)//across)
@@ -234,7 +236,7 @@ FIGURES = dict(
     settings=dict(baseline='toy'),
     bias=dict(field='bias', words='taken off the scores of seen classes'),
     rates=dict(baseline='1.0 of the rate'),
-    annotation=dict(field='annotation', words='part of the classes that is annotated'),
+    annotation=dict(field='annotation', words='part of the classes that is annotated', number='mIoU', along=('mode',)),
     inductive=dict(baseline='OTSeg'),
     transductive=dict(baseline='OTSeg, transductive'),
     cross=dict(baseline='OTSeg'))

@@ -31,7 +31,7 @@ import torch
 from filelock import FileLock
 import oczss
 from .cells import CELLS
-from .config import TESTING, Config, preset, stated, variant
+from .config import TESTING, Config, data_split, preset, stated, variant
 from .core import PATH, Registry, check_kind, in_short, own_code, use_file
 from .datasets import DATASETS, SegmentationFolder, write_world
 from .decoder import DECODERS
@@ -121,7 +121,7 @@ ask('transductive', 'What do unseen names bring when they are known in training?
 ask('cross', 'Does what was learned carry over to another data set?', MAIN, source='paper, Table 3',
     targets=dict(things=('scenes', 'shifted'), coco_stuff=('voc12', 'context A')))
 ask('annotation', 'How few annotated classes are enough?',
-    {f'{name}, {part:.0%} annotated': own | dict(annotation=part)
+    {f'{name}, {part:.0%} annotated': own | dict(annotation=part) | (dict(mode='supervised') if part == 1 else {})
      for part in (.25, .5, .75, 1.) for name, own in MAIN.items()},
     by_seed=('annotation_draw',), source='paper, Table 5')
 ask('components', 'What does each component bring?',
@@ -318,10 +318,12 @@ def peak_memory()->int: # MB
 
 # %% ../nbs/21_experiments.ipynb #21-031
 def _training(config, data, networks, precision):
-    "All that a training depends on, the seed apart: not what is changed at test."
+    "All that a training depends on, the seed apart: not what is changed at test, nor how its classes were chosen."
     config = {k: v for k, v in stated(json.loads(json.dumps(config))).items() if k not in TESTING}
     images = data.get(f"{config['data']}/{DATASETS[config['data']].train}")
-    return dict(config=config, images=images, networks=networks, precision=precision)
+    chosen = {k: config.pop(k) for k in ('annotation', 'annotation_draw')}
+    unseen = data_split(Config(data=config['data'], mode=config['mode'], **chosen)).unseen
+    return dict(config=config, unseen=unseen, images=images, networks=networks, precision=precision)
 
 def _trained_alike(job):
     "A finished model of another run that differs in what is measured only, None if there is none."
