@@ -193,7 +193,8 @@ def _released(path, args, changes):
     guess = next((name for part, name in stems.items() if part in path.stem.lower()), None)
     name, system = args.preset or guess, args.system or 'otseg'
     if not name: raise ValueError(f'{path.name} does not say its data set: add --preset voc12, context or coco_stuff')
-    own = METHODS['OTSeg'] if system == 'otseg' else METHODS['ZegCLIP'] | dict(templates='zegclip_single')
+    sentences = dict(templates='zegclip_multi' if name == 'coco_stuff' else 'zegclip_single')
+    own = METHODS['OTSeg'] if system == 'otseg' else METHODS['ZegCLIP'] | sentences
     return Released(path, preset(name, **own | changes), args.text and read_text(args.text))
 
 # %% ../nbs/36_cli.ipynb #36-021
@@ -329,11 +330,10 @@ def _write_numbers(path, numbers):
         raise ValueError(f'{path} could not be written: {why(error)}; the numbers are above') from None
 
 def _turn_to(model, spec, changes):
-    "Tell a model the names and the window of another data set; nothing is taken off its scores then."
-    from oczss.config import TESTING, preset, variant
-    other = preset(spec.preset)
-    test = {field: getattr(other, field) for field in TESTING if field not in changes}
-    model.cfg = variant(model.cfg, data=spec.name, **test)
+    "Tell a model the names and the image size of another data set; nothing is taken off its scores then."
+    from oczss.config import preset, variant
+    side = dict(test_side=preset(spec.preset).test_side) | changes
+    model.cfg = variant(model.cfg, data=spec.name, test_side=side['test_side'])
     model.set_classes(model.unseen_elsewhere(spec.name, spec.classes))
     return 0.
 
@@ -565,7 +565,7 @@ def _train_options(c):
     c.add_argument('--begin', metavar='FILE',
                    help='a checkpoint to begin with, such as the inductive one of a transductive run')
     c.add_argument('--until', type=int, metavar='STEP', help='stop after this step of the schedule')
-    c.add_argument('--every', type=int, default=25, metavar='STEPS', help='steps between saves (%(default)s)')
+    c.add_argument('--every', type=int, metavar='STEPS', help='steps between saves (an eightieth of all, at least 25)')
     _fit_options(c)
 
 # %% ../nbs/36_cli.ipynb #36-043

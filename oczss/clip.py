@@ -13,6 +13,7 @@ import logging
 import os
 import urllib.error
 import urllib.request
+import zipfile
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from .core import shipped
 from .datasets import checksum
-from .images import CLIP_STATS, atomic
+from .images import CLIP_STATS, IMAGENET_STATS, atomic
 from .protocol import sentences
 from .shapes import check_world, world_note
 
@@ -191,6 +192,19 @@ def build_clip(
     model.name = name
     return model.eval().requires_grad_(False)
 
+def _is_program(path):
+    "Whether a file of weights is TorchScript, as OpenAI's own are."
+    if not zipfile.is_zipfile(path): return False
+    with zipfile.ZipFile(path) as held: names = held.namelist()
+    return any(name.partition('/')[2] == 'constants.pkl' for name in names)
+
+def _of_program(path, model):
+    "The model with a program's weights; their names are open_clip's."
+    weights = torch.jit.load(path, map_location='cpu').state_dict()
+    for size in ('input_resolution', 'context_length', 'vocab_size'): weights.pop(size, None)
+    model.load_state_dict(weights)
+    return model
+
 def _open_clip(name, weights):
     patch_of(name) # a tower that is no ViT is refused before anything is downloaded
     check_transformers(name)
@@ -198,7 +212,8 @@ def _open_clip(name, weights):
     colours = tag_colours(name, weights)
     source = weights if Path(weights).is_file() else local_weights(weights, name, f'{name}-{weights}')
     if source:
-        try: return open_clip.create_model(name, pretrained=str(source), force_preprocess_cfg=colours)
+        make = lambda source: open_clip.create_model(name, pretrained=source, force_preprocess_cfg=colours)
+        try: return _of_program(source, make(None)) if _is_program(source) else make(str(source))
         except Exception as error: raise wrong_weights(source, name, error) from None # a strange file fails in any way
     try:
         with asking_once(): return open_clip.create_model(name, pretrained=weights, force_preprocess_cfg=colours)
@@ -227,15 +242,17 @@ def check_transformers(
         raise ValueError(f'{name} reads text as a model of Hugging Face does: '
                          'pip install transformers, or choose another CLIP')
 
-# %% ../nbs/05_clip.ipynb #05-031
+# %% ../nbs/05_clip.ipynb #05-033
 def clip_stats(
     clip:nn.Module, # an open_clip model, or its image tower
+    colours:str='clip', # 'clip': its own; 'imagenet': as OTSeg and ZegCLIP do it
 )->tuple: # mean and deviation of red, green, blue
     "The colours that a CLIP was trained with, for `images.normalise`; OpenAI's unless the weights say otherwise."
+    if colours == 'imagenet': return IMAGENET_STATS
     own = open_clip.get_model_preprocess_cfg(clip)
     return tuple(own.get('mean', CLIP_STATS[0])), tuple(own.get('std', CLIP_STATS[1]))
 
-# %% ../nbs/05_clip.ipynb #05-034
+# %% ../nbs/05_clip.ipynb #05-036
 def tokenizer(
     name:str, # 'toy', or an open_clip model name
 ): # a function from sentences to (sentences context_length) token numbers
@@ -251,7 +268,7 @@ def tokenizer(
         raise FileNotFoundError(f'the tokenizer of {name} is not here, and Hugging Face could not be reached: '
                                 'connect to the network once, so that it is cached, or choose another CLIP') from None
 
-# %% ../nbs/05_clip.ipynb #05-036
+# %% ../nbs/05_clip.ipynb #05-038
 def alike(
     names, # k class names
     rows:torch.Tensor, # (k ...) tokens or features of each
@@ -262,7 +279,7 @@ def alike(
         other = first.setdefault(row.tobytes(), name)
         if other != name: return other, name
 
-# %% ../nbs/05_clip.ipynb #05-038
+# %% ../nbs/05_clip.ipynb #05-040
 @torch.no_grad()
 def text_features(
     clip:nn.Module, # made by `build_clip`
@@ -281,7 +298,7 @@ def text_features(
     features = torch.cat([F.normalize(clip.encode_text(t.to(device)), dim=-1) for t in tokens.split(at_once)])
     return features.view(len(groups), -1, features.shape[-1])
 
-# %% ../nbs/05_clip.ipynb #05-048
+# %% ../nbs/05_clip.ipynb #05-050
 @torch.no_grad()
 def classify(
     clip:nn.Module, # an open_clip model

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
-from .images import atomic, normalise, sound_zip
+from .images import CLIP_STATS, IMAGENET_STATS, atomic, normalise, sound_zip
 from .clip import build_clip
 from .prompts import PromptedEncoder
 from .decoder import Decoded, SinkhornDecoder, ZegCLIPDecoder, choose_text
@@ -289,8 +289,10 @@ class Released(Segmenter):
     ):
         found = load_checkpoint(path, _system(cfg.decoder), heads)
         clip = build_clip(cfg.clip, cfg.clip_weights) if text is None else None
-        super().__init__(cfg, clip, wanted=found.decoder.text)
+        # several templates of ZegCLIP's are one, their mean; of a single one that is itself
+        super().__init__(cfg, clip, wanted='mean' if found.decoder.text == 'first' else found.decoder.text)
         self.encoder, self.decoder, self.report = found
+        self.stats = IMAGENET_STATS if cfg.colours == 'imagenet' else CLIP_STATS
         if text is None: self.set_classes(self.trained_on)
         else:
             self.split = self.trained_on
@@ -312,7 +314,7 @@ class Released(Segmenter):
         image:Tensor, # (b 3 H W) float in [0, 1]
     ) -> Decoded: # on the patch grid
         "Logits and score map"
-        patches, cls, _ = self.encoder(normalise(image))
+        patches, cls, _ = self.encoder(normalise(image, self.stats))
         return self.decoder(patches, cls, self.text)
 
 # %% ../nbs/33_compat.ipynb #33-055

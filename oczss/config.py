@@ -38,6 +38,8 @@ class DataFields:
     annotation_draw: int = knob(0, least=0)  # which classes keep them: 0 the first, 1, 2, ... drawn with that seed
     clip: str = knob('toy')                  # 'toy', or any open_clip ViT; P: ViT-B-16 (with QuickGELU, as OpenAI's)
     clip_weights: str = knob('openai')       # a tag of open_clip's, a path, or 'random'; the toy brings its own
+    # mean and deviation that images get before a CLIP that is trained with: its own, or ImageNet's (C)
+    colours: str = knob('clip', choices=('clip', 'imagenet'), later=True)
     ssl: str = knob('toy')                   # 'toy', a key of dino.SOURCES, or any timm ViT; P: dino-b16
     ssl_weights: str = knob('pretrained')    # 'pretrained', a path, or 'random'
     ssl_side: int | None = knob(None, least=1, most=SIDE) # short side that network sees, pixels; None: the image's own
@@ -89,9 +91,11 @@ class Config(ModelFields):
     warmup: int = knob(50, least=0)          # steps; C: 1,500
     power: float = knob(.9, least=0)         # C: of the polynomial decay
     min_lr: float = knob(1e-6, least=0)      # C: where the decay ends
-    clip_grad: float = knob(1., above=0)     # largest norm of the gradient
+    clip_grad: float | None = knob(1., above=0) # largest norm of the gradient; C: None, it is not cut
     crop: int = knob(128, least=1, most=SIDE) # side of a training crop, pixels
     short_side: int | None = knob(None, least=1, most=SIDE) # of training images; None: no augmentation at all
+    # the most that their long side may be; None: four times short_side; C: on Context as much as short_side
+    long_side: int | None = knob(None, least=1, most=SIDE, later=True)
     window: int = knob(128, least=1, most=SIDE, test=True) # side of the sliding window at test, pixels
     stride: int = knob(128, least=1, most=SIDE, test=True) # from window to window, pixels
     test_side: int | None = knob(None, least=1, most=SIDE, test=True) # short side at test; None: as the image is
@@ -202,10 +206,10 @@ PRESETS['toy'] = Config()
 PRESETS['scenes'] = replace(Config(), data='scenes', bias=.1)
 _real = replace(Config(), clip='ViT-B-16-quickgelu', ssl='dino-b16', ssl_side=224, rounds=4, m=6, position=0.,
                 centre=True, ignored_as_negative=True, lr=2.5e-4, warmup=1500, window=512, stride=426, crop=512,
-                short_side=512, test_side=512, bias=.1)
+                short_side=512, test_side=512, bias=.1, clip_grad=None, colours='imagenet')
 PRESETS['voc12'] = replace(_real, data='voc12', templates='otseg_6', iterations=20_000)
 PRESETS['context'] = replace(_real, data='context A', templates='otseg_8', iterations=40_000, rounds=5, m=8,
-                             crop=480, short_side=520, window=480, stride=80, test_side=520)
+                             crop=480, short_side=520, long_side=520, window=480, stride=80, test_side=520)
 PRESETS['coco_stuff'] = replace(_real, data='coco_stuff', templates='otseg_8', iterations=80_000, visual_prompts=100)
 
 def preset(

@@ -255,7 +255,7 @@ def choose_text(
     text:Tensor, # (k p d) unit length, p prompts per class
     how:str, # 'all', 'mean' or 'first': a decoder's attribute `text`
 ) -> Tensor: # (k p d) for 'all', else (k 1 d); unit length
-    "The prompts that a decoder wants: OTSeg's all, ZegCLIP's the first (the mean is ours)"
+    "The prompts that a decoder wants: OTSeg's all, ZegCLIP's the first, and on COCO-Stuff their mean"
     if how == 'all': return text
     if how == 'first': return text[:, :1]
     if how == 'mean': return F.normalize(text.mean(1, keepdim=True), dim=-1)

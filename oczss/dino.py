@@ -63,7 +63,9 @@ def _timm(name, weights):
                          'or a name from timm.list_models()')
     options = dict(num_classes=0, dynamic_img_size=True)
     if weights == 'random': return timm.create_model(name, pretrained=False, **options)
-    source = weights if Path(weights).is_file() else local_weights(name, name.split('.')[0])
+    if weights != 'pretrained' and not Path(weights).is_file():
+        raise FileNotFoundError(f"there are no weights {weights!r}: give 'pretrained', 'random', or the path of a file")
+    source = weights if weights != 'pretrained' else local_weights(name, name.split('.')[0])
     if source:
         try: return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=dict(file=str(source)), **options)
         except Exception as error: raise wrong_weights(source, name, error) from None # a strange file fails in any way

@@ -9,6 +9,7 @@ __all__ = ['EXPERIMENTS', 'FREE', 'COMPARED', 'MAIN', 'SOURCES', 'RATES', 'CLUST
            'read_result', 'take', 'holding', 'do', 'work', 'run', 'plan', 'collect']
 
 # %% ../nbs/21_experiments.ipynb #21-003
+import gc
 import hashlib
 import json
 import os
@@ -339,9 +340,10 @@ def _trained_alike(job):
 def _model(job, roots, progress, workers, how):
     "The trained model of a job, and what its training recorded."
     cfg, checkpoint, cache = job.cfg, job.result.with_suffix('.pt'), job.folder.parent.parent/'cells'
-    if cfg.training_free != 'none': return build_model(cfg).eval(), dict(step=0, parts=[])
+    device = 'cuda' if torch.cuda.is_available() else 'cpu' # as training chooses it
+    if cfg.training_free != 'none': return build_model(cfg).to(device).eval(), dict(step=0, parts=[])
     if not checkpoint.exists() and (alike := _trained_alike(job)):
-        model = load_model(alike)
+        model = load_model(alike).to(device)
         model.cfg = cfg
         return model, read_checkpoint(alike)
     options = how | dict(seed=job.seed, progress=progress, workers=workers, precision=job.precision, cache=cache)
@@ -363,9 +365,8 @@ def _measured(job, model, roots, progress, workers):
     tested = load_part(cfg, roots[cfg.data], part_of(job.experiment, spec))
     found[cfg.data] = model.measure(tested, batch_size=size(cfg.data), **options)
     for name in targets_of(job.experiment, cfg.data):
-        other = preset(DATASETS[name].preset)
-        own = job.experiment.rows[job.row] # what a row says of the test holds everywhere
-        model.cfg = variant(cfg, data=name, **{f: getattr(other, f) for f in TESTING if f not in own})
+        side = dict(test_side=preset(DATASETS[name].preset).test_side) | job.experiment.rows[job.row]
+        model.cfg = variant(cfg, data=name, test_side=side['test_side']) # the window stays that of the training
         split = model.unseen_elsewhere(name, DATASETS[name].classes)
         tested = load_part(model.cfg, roots[name], DATASETS[name].test, split=split)
         # the bias was chosen for the data set trained on
@@ -383,7 +384,8 @@ def answer(
     **how, # of `fit`: damaged, accumulate, recompute
 )->dict: # the result, as it is written; with `damaged`, what was passed over and how often, where there was any
     "Train (or finish training) and measure one job."
-    if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
+    gc.collect() # the job before may have left a model
+    if torch.cuda.is_available(): torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats()
     model, trained = _model(job, roots, progress, workers, how)
     start = perf_counter()
     metrics = _measured(job, model, roots, progress, workers)

@@ -284,6 +284,9 @@ class Watch(RunFolder):
     def __call__(self, run:Run):
         "What is to be done at the run's present step."
         main, step = run.accelerator.is_main_process, run.record['step']
+        if self.data and len(self.data) < run.world: # said before training, not after `every` steps of it
+            raise ValueError(f'{run.world} processes cannot share {len(self.data)} images to validate on: take more '
+                             'images, or fewer processes')
         if main and run is not self.run: self.begin(run)
         self.run = run
         if not step: return # nothing has been saved yet

@@ -262,23 +262,25 @@ def save_mask(
 def resize_scale(
     H:int,          # rows
     W:int,          # columns
-    short_side:int, # what the short side shall become, unless the long one would pass four times that
+    short_side:int, # what the short side shall become, unless the long one would pass its own limit
+    long_side:int|None=None, # that limit; None: four times short_side
 )->float: # factor for both sides
     "How much to enlarge an image (OTSeg)."
-    return min(short_side / min(H, W), 4 * short_side / max(H, W))
+    return min(short_side / min(H, W), (long_side or 4 * short_side) / max(H, W))
 
 class RandomShortSide(v2.Transform):
     "Resize so that the short side becomes `short_side` times a random ratio (OTSeg)."
     def __init__(self,
         short_side:int,                    # pixels
         ratio:tuple[float, float]=(.5, 2), # drawn uniformly
+        long_side:int|None=None,           # see `resize_scale`
     ):
         super().__init__()
-        self.short_side, self.ratio = short_side, ratio
+        self.short_side, self.ratio, self.long_side = short_side, ratio, long_side
 
     def make_params(self, flat_inputs):
         H, W = v2.query_size(flat_inputs)
-        scale = resize_scale(H, W, self.short_side) * torch.empty(()).uniform_(*self.ratio).item()
+        scale = resize_scale(H, W, self.short_side, self.long_side) * torch.empty(()).uniform_(*self.ratio).item()
         return dict(size=[max(1, round(H * scale)), max(1, round(W * scale))])
 
     def transform(self, inpt, params): return self._call_kernel(F.resize, inpt, size=params['size'], antialias=True)
@@ -320,13 +322,14 @@ class RandomCrop(v2.Transform):
 def train_transform(
     crop:int,                          # side of the square the model trains on, pixels
     short_side:int,                    # short side before the ratio; 512 on VOC and COCO-Stuff, 520 on Context
-    ratio:tuple[float, float]=(.5, 2), # random factor of the short side
+    ratio:tuple[float, float]=(.5, 2), # random factor of both sides
+    long_side:int|None=None,           # limit of the long side before the ratio; 520 on Context; None: four short ones
 )->v2.Compose: # (image, mask, ...) -> image (3 crop crop) float in [0, 1], mask (crop crop), ...
     "Random size, crop, flip and colours (OTSeg)."
     amounts = dict(brightness=.125, contrast=.5, saturation=.5, hue=.1)
     colours = [v2.RandomApply([v2.ColorJitter(**{what: amount})], p=.5) for what, amount in amounts.items()]
-    return v2.Compose([RandomShortSide(short_side, ratio), RandomCrop(crop), v2.RandomHorizontalFlip(), *colours,
-                       v2.ToDtype({tv_tensors.Image: torch.float32, 'others': None}, scale=True)])
+    places = [RandomShortSide(short_side, ratio, long_side), RandomCrop(crop), v2.RandomHorizontalFlip()]
+    return v2.Compose([*places, *colours, v2.ToDtype({tv_tensors.Image: torch.float32, 'others': None}, scale=True)])
 
 # %% ../nbs/03_images.ipynb #03-065
 def normalise(

@@ -149,7 +149,8 @@ def pseudo_labels(
     "Pixels known to be of unseen classes get the likeliest unseen class (OTSeg, ZegCLIP; tells where they are)"
     unseen = _unseen(unseen_ids, decoded.logits.shape[1], target.device)
     hidden = (target == HIDDEN) | torch.isin(target, unseen)
-    likeliest = predict(decoded, size=target.shape[1:])[:, unseen].argmax(1)    # b H W; ties go to the lowest class
+    of_unseen = Decoded(*(x if x is None else x[:, unseen] for x in decoded)) # each class is read by itself
+    likeliest = predict(of_unseen, size=target.shape[1:]).argmax(1)             # b H W; ties go to the lowest class
     return torch.where(hidden, unseen[likeliest], target)
 
 # %% ../nbs/14_losses.ipynb #14-039

@@ -441,7 +441,7 @@ class OCZSS(Refining, Shared):
         clip = build_clip(cfg.clip, cfg.clip_weights)
         d, decoder = clip.visual.output_dim, build_decoder(cfg, clip.visual.output_dim)
         super().__init__(cfg, clip, classes, decoder.text)
-        self.stats, self.scale = clip_stats(clip), clip.logit_scale.exp().item()
+        self.stats, self.scale = clip_stats(clip, cfg.colours), clip.logit_scale.exp().item()
         self.encoder = PromptedEncoder(clip.visual, cfg.visual_prompts, dropout=cfg.dropout, two_way=cfg.two_way)
         self.cells = None if cfg.cells == 'none' else Cells(cfg, clip.visual)
         self.start = RandomObjects(cfg.m, d) if cfg.rounds and cfg.object_start == 'random' else None

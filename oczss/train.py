@@ -44,7 +44,8 @@ def load_part(
 )->SegmentationFolder:
     "A part of a config's data set."
     check_config(cfg)
-    transform = train_transform(cfg.crop, cfg.short_side) if training and cfg.short_side else None
+    sizes = dict(short_side=cfg.short_side, long_side=cfg.long_side)
+    transform = train_transform(cfg.crop, **sizes) if training and cfg.short_side else None
     hide = training and cfg.mode in ('inductive', 'strict')
     spec, split = DATASETS[cfg.data], data_split(cfg) if split is None else split
     found = SegmentationFolder(root, part, spec, split, transform, hide, needs_instances(cfg.cells))
@@ -116,7 +117,7 @@ def save_checkpoint(
     model:nn.Module, # OCZSS
     opt:torch.optim.Optimizer,
     record:dict, # step (done), seed, precision, data (its fingerprint), losses (a row a logged step), parts (seconds),
-                 # damaged (what was passed over, and how often)
+                 # damaged (what was passed over, and how often), scaler (in fp16)
 ):
     "Write a checkpoint, whole or not at all."
     weights = {n: p.detach().cpu() for n, p in model.trainable().items()}
@@ -174,8 +175,8 @@ def load_model(
     return model.eval()
 
 # %% ../nbs/18_train.ipynb #18-022
-def _resume(path, model, opt, here):
-    "Restore parameters and optimiser; what the checkpoint has recorded."
+def _resume(path, model, here):
+    "Restore parameters; all that the checkpoint holds."
     state = read_checkpoint(path)
     again = 'give another path to start anew'
     if found := differing(stated(state['config']), stated(asdict(model.cfg))):
@@ -188,8 +189,7 @@ def _resume(path, model, opt, here):
             same = '' if what == 'data' else f'ask for {words} {state[what]} to go on, or '
             raise ValueError(f'{path} was made with {"other " if what == "data" else ""}{words}{shown}; {same}{again}')
     restore(model, state['model'], path)
-    opt.load_state_dict(state['optimiser'])
-    return dict(damaged={}) | {k: state[k] for k in here if k in state} # older ones know of no damaged images
+    return state
 
 def _check_finite(numbers, model, step, path):
     "Stop before a broken state is saved."
@@ -226,7 +226,7 @@ def _accelerator(precision):
     started, gpu = get_int_from_env(LAUNCHED, 1), torch.cuda.is_available()
     check_precision(precision, gpu)
     AcceleratorState._reset_state() # that of an earlier call, maybe in another precision; processes stay connected
-    found = Accelerator(mixed_precision=precision, cpu=started > 1 and not gpu)
+    found = Accelerator(mixed_precision=precision, cpu=not gpu) # Apple's GPUs know no float64, which cells need
     _check_together(found.num_processes, started)
     return found
 
@@ -292,13 +292,16 @@ class Run:
         if self.model.cells and not cfg.short_side:
             self.model.cells.cache = CellCache(cache) # the same images, epoch after epoch
         if begin is not None: restore(self.model, read_checkpoint(begin)['model'], begin)
-        self.model.to(accelerator.device) # before the optimiser's state is read, which follows its parameters
+        self.model.to(accelerator.device)
         opt = make_optimiser(self.model, cfg)
         self.record = dict(step=0, seed=seed, precision=accelerator.mixed_precision, data=train_set.fingerprint(),
                            losses=[], parts=[], damaged={})
-        if Path(path).exists(): self.record = _resume(path, self.model, opt, self.record)
+        state = _resume(path, self.model, self.record) if Path(path).exists() else {}
+        self.record |= {k: state[k] for k in self.record if k in state} # older ones know of no damaged images
         self.text, self.labelled, self.faults = self.model.text, 0, []
-        self.wrapped, self.opt = accelerator.prepare(self.model.train(), opt)
+        self.wrapped, self.opt = accelerator.prepare(self.model.train(), opt) # which would move the state's counters
+        if state: self.opt.load_state_dict(state['optimiser'])
+        if accelerator.scaler and 'scaler' in state: accelerator.scaler.load_state_dict(state['scaler'])
         self.first, self.start = self.record['step'], perf_counter()
 
     @property
@@ -349,7 +352,8 @@ def _step(run, step, batch):
     try: parts, pairs = _backward(run, batch)
     except FloatingPointError: # the decoder saw it first
         _check_finite(dict(loss=torch.tensor(torch.nan)), run.model, step, run.path)
-    norm = run.accelerator.clip_grad_norm_(run.model.trainable().values(), run.cfg.clip_grad)
+    most = torch.inf if run.cfg.clip_grad is None else run.cfg.clip_grad
+    norm = run.accelerator.clip_grad_norm_(run.model.trainable().values(), most)
     run.opt.step()
     run.labelled += pairs > 0
     return parts, norm
@@ -375,7 +379,8 @@ def _save(run, step, parts, norm):
     row = dict(step=step + 1, **{k: v.item() for k, v in parts.items()})
     run.record |= dict(step=step + 1, losses=[*run.record['losses'], row], parts=[*done, part])
     _count_damaged(run)
-    if run.accelerator.is_main_process: save_checkpoint(run.path, run.model, run.opt, run.record)
+    scale = dict(scaler=run.accelerator.scaler.state_dict()) if run.accelerator.scaler else {} # of fp16
+    if run.accelerator.is_main_process: save_checkpoint(run.path, run.model, run.opt, run.record | scale)
 
 # %% ../nbs/18_train.ipynb #18-035
 def _look(run, watch):
@@ -429,7 +434,7 @@ def fit(
     seed:int=0,
     begin:str|Path|None=None, # a checkpoint whose parameters to begin with, e.g. the inductive one
     until:int|None=None, # stop after this step, at the rate the whole schedule gives; None: at its end
-    every:int=25, # steps between saves
+    every:int|None=None, # steps between saves; None: an eightieth of all, at least 25
     precision:str='no', # 'no', 'bf16' or 'fp16'
     workers:int=0, # processes that load images
     progress:bool=True,
@@ -444,6 +449,7 @@ def fit(
     check_kind(PATH, path=path)
     check_kind((*PATH, type(None)), begin=begin, cache=cache)
     check_kind((Callable, type(None)), watch=watch)
+    every = max(25, cfg.iterations//80) if every is None else every
     _check_counts(seed=seed, every=every, until=cfg.iterations if until is None else until, accumulate=accumulate,
                   workers=workers)
     split = split_of(train_set)
@@ -451,7 +457,8 @@ def fit(
     if damaged not in ('stop', 'replace'): raise ValueError(f"damaged is {in_short(damaged)}: give 'stop' or 'replace'")
     if damaged == 'replace': train_set = PassOver(train_set)
     accelerator, last = _accelerator(precision), min(until or cfg.iterations, cfg.iterations)
-    call = dict(config=asdict(cfg), path=str(path), seed=seed, begin=str(begin), until=until, every=every)
+    call = dict(config=asdict(cfg), path=str(path), seed=seed, begin=str(begin), until=until, every=every,
+                checkpoint=Path(path).is_file()) # on a disk that not all share, only some would resume
     _check_alike(accelerator, call | dict(accumulate=accumulate, damaged=damaged, data=train_set.fingerprint()))
     with flushing(), _alone(path) if accelerator.is_main_process else nullcontext():
         run = Run(accelerator, cfg, train_set, path, seed, begin, cache, accumulate, last)
@@ -459,4 +466,5 @@ def fit(
             _train(run, train_set, every, workers, progress, watch)
         accelerator.wait_for_everyone() # whoever reads the checkpoint next finds it finished
     accelerator.unwrap_model(run.wrapped, keep_fp32_wrapper=False) # the model computes in float32 again
+    vars(run.model).pop('forward', None) # what is left of it would keep the model in memory for good
     return run.model.eval()
