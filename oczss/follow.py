@@ -263,6 +263,11 @@ def _check_watch(every, workers, show):
     check_kind((Callable, type(None)), show=show)
     if every < 1: raise ValueError(f'every is {every}: give a number of steps, at least 1')
 
+def _check_shared(images, processes):
+    "ValueError if there are not enough images for all processes."
+    if images < processes: raise ValueError(f'{processes} processes cannot share {images} images to validate on: '
+                                            'take more images, or fewer processes')
+
 # %% ../nbs/28_follow.ipynb #28-031
 class Watch(RunFolder):
     "Follow a training in a folder (ours); give it to `fit` as `watch`."
@@ -284,9 +289,7 @@ class Watch(RunFolder):
     def __call__(self, run:Run):
         "What is to be done at the run's present step."
         main, step = run.accelerator.is_main_process, run.record['step']
-        if self.data and len(self.data) < run.world: # said before training, not after `every` steps of it
-            raise ValueError(f'{run.world} processes cannot share {len(self.data)} images to validate on: take more '
-                             'images, or fewer processes')
+        if self.data: _check_shared(len(self.data), run.world) # before training, not after `every` steps of it
         if main and run is not self.run: self.begin(run)
         self.run = run
         if not step: return # nothing has been saved yet
@@ -306,8 +309,7 @@ class Watch(RunFolder):
         "Measure; keep the best; table, picture, trackers."
         rows = validate(run.model, self.data, self.workers)
         if not run.accelerator.is_main_process: return
-        read = run.cfg.maps
-        if is_best(rows, rows_until(self.csv, step - 1), read): keep_file(run.path, self.kept/'best.pt')
+        if is_best(rows, rows_until(self.csv, step - 1), run.cfg.maps): keep_file(run.path, self.kept/'best.pt')
         add_rows(self.csv, step, [dict(images=len(self.data)) | row for row in rows])
         with atomic(self.folder/f'pictures/{step:08}.jpg') as draft: picture_grid(run.model, self.data).savefig(draft)
         self.log({f'{row["maps"]}/{name}': row[name] for row in rows for name in NUMBERS}, step)
