@@ -331,9 +331,8 @@ def _write_numbers(path, numbers):
 
 def _turn_to(model, spec, changes):
     "Tell a model the names and the image size of another data set; nothing is taken off its scores then."
-    from oczss.config import preset, variant
-    side = dict(test_side=preset(spec.preset).test_side) | changes
-    model.cfg = variant(model.cfg, data=spec.name, test_side=side['test_side'])
+    from oczss.config import elsewhere
+    model.cfg = elsewhere(model.cfg, spec.name, kept=tuple(changes))
     model.set_classes(model.unseen_elsewhere(spec.name, spec.classes))
     return 0.
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
-from .images import CLIP_STATS, IMAGENET_STATS, atomic, normalise, sound_zip
-from .clip import build_clip
+from .images import atomic, normalise, sound_zip
+from .clip import build_clip, clip_stats
 from .prompts import PromptedEncoder
 from .decoder import Decoded, SinkhornDecoder, ZegCLIPDecoder, choose_text
 from .config import Config
@@ -292,7 +292,7 @@ class Released(Segmenter):
         # several templates of ZegCLIP's are one, their mean; of a single one that is itself
         super().__init__(cfg, clip, wanted='mean' if found.decoder.text == 'first' else found.decoder.text)
         self.encoder, self.decoder, self.report = found
-        self.stats = IMAGENET_STATS if cfg.colours == 'imagenet' else CLIP_STATS
+        self.stats = clip_stats(self.encoder.visual, cfg.colours)
         if text is None: self.set_classes(self.trained_on)
         else:
             self.split = self.trained_on

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIDE', 'TESTING', 'LATER', 'LARGEST', 'PRESETS', 'knob', 'DataFields', 'ModelFields', 'Config', 'stated',
-           'check_config', 'variant', 'preset', 'data_split']
+           'check_config', 'variant', 'preset', 'elsewhere', 'data_split']
 
 # %% ../nbs/15_config.ipynb #15-003
 import math
@@ -220,6 +220,16 @@ def preset(
     return variant(PRESETS[name], **changes)
 
 # %% ../nbs/15_config.ipynb #15-029
+def elsewhere(
+    cfg:Config, # of a trained model
+    data:str, # key of DATASETS
+    kept:tuple=(), # fields that were chosen by hand, and stay
+)->Config:
+    "A trained model's config on another data set: that one's image size, all else as it was (OTSeg)."
+    side = {} if 'test_side' in kept else dict(test_side=preset(DATASETS[data].preset).test_side)
+    return variant(cfg, data=data, **side)
+
+# %% ../nbs/15_config.ipynb #15-032
 def data_split(
     cfg:Config,
 )->Split:

@@ -32,7 +32,7 @@ import torch
 from filelock import FileLock
 import oczss
 from .cells import CELLS
-from .config import TESTING, Config, data_split, preset, stated, variant
+from .config import TESTING, Config, data_split, elsewhere, preset, stated, variant
 from .core import PATH, Registry, check_kind, in_short, own_code, use_file
 from .datasets import DATASETS, SegmentationFolder, write_world
 from .decoder import DECODERS
@@ -365,8 +365,7 @@ def _measured(job, model, roots, progress, workers):
     tested = load_part(cfg, roots[cfg.data], part_of(job.experiment, spec))
     found[cfg.data] = model.measure(tested, batch_size=size(cfg.data), **options)
     for name in targets_of(job.experiment, cfg.data):
-        side = dict(test_side=preset(DATASETS[name].preset).test_side) | job.experiment.rows[job.row]
-        model.cfg = variant(cfg, data=name, test_side=side['test_side']) # the window stays that of the training
+        model.cfg = elsewhere(cfg, name, kept=tuple(job.experiment.rows[job.row]))
         split = model.unseen_elsewhere(name, DATASETS[name].classes)
         tested = load_part(model.cfg, roots[name], DATASETS[name].test, split=split)
         # the bias was chosen for the data set trained on

@@ -24,7 +24,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch.utils.data import Dataset, Subset
 from .core import PATH, check_kind, overlay, show_images
-from .evaluate import predict_labels
+from .evaluate import check_shared, predict_labels
 from .experiments import provenance
 from .images import atomic
 from .model import split_of
@@ -263,11 +263,6 @@ def _check_watch(every, workers, show):
     check_kind((Callable, type(None)), show=show)
     if every < 1: raise ValueError(f'every is {every}: give a number of steps, at least 1')
 
-def _check_shared(images, processes):
-    "ValueError if there are not enough images for all processes."
-    if images < processes: raise ValueError(f'{processes} processes cannot share {images} images to validate on: '
-                                            'take more images, or fewer processes')
-
 # %% ../nbs/28_follow.ipynb #28-031
 class Watch(RunFolder):
     "Follow a training in a folder (ours); give it to `fit` as `watch`."
@@ -289,7 +284,7 @@ class Watch(RunFolder):
     def __call__(self, run:Run):
         "What is to be done at the run's present step."
         main, step = run.accelerator.is_main_process, run.record['step']
-        if self.data: _check_shared(len(self.data), run.world) # before training, not after `every` steps of it
+        if self.data: check_shared(len(self.data), run.world) # before training, not after `every` steps of it
         if main and run is not self.run: self.begin(run)
         self.run = run
         if not step: return # nothing has been saved yet

@@ -352,8 +352,7 @@ def _step(run, step, batch):
     try: parts, pairs = _backward(run, batch)
     except FloatingPointError: # the decoder saw it first
         _check_finite(dict(loss=torch.tensor(torch.nan)), run.model, step, run.path)
-    most = torch.inf if run.cfg.clip_grad is None else run.cfg.clip_grad
-    norm = run.accelerator.clip_grad_norm_(run.model.trainable().values(), most)
+    norm = run.accelerator.clip_grad_norm_(run.model.trainable().values(), run.cfg.clip_grad or torch.inf)
     run.opt.step()
     run.labelled += pairs > 0
     return parts, norm
