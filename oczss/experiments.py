@@ -109,7 +109,7 @@ def ask(
 def methods(*names): return {name: METHODS[name] for name in names}
 
 FREE = ('CLIP patches', 'MaskCLIP', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ProxyCLIP-like',
-        'object prompts name cells')
+        'ProxyCLIP-like, mean taken off', 'object prompts name cells')
 COMPARED = 'ZegCLIP', 'OTSeg', 'OTSeg, widened', 'CLIP-RC grid', 'OC-ZSS', 'OC-ZSS, prior (ours)'
 MAIN = methods('OTSeg', 'OC-ZSS')
 
@@ -135,7 +135,7 @@ ask('sources', 'Where should cells come from?',
     seeds=5, source='paper, Table 7; colour and true objects: ours')
 ask('backbones', 'Which self-supervised network should find the cells?',
     {'DINO-B/16': dict(ssl='dino-b16'), 'DINO-B/8': dict(ssl='dino-b8'), 'DINOv2-B/14': dict(ssl='dinov2-b14')},
-    data='voc12', source='paper, Table 7')
+    data='voc12', source='paper, Table 7');
 
 # %% ../nbs/21_experiments.ipynb #21-013
 ask('objects', 'How many object prompts does an image need?', {f'm = {m}': dict(m=m) for m in (2, 4, 6, 8, 12)})
@@ -161,7 +161,7 @@ ask('beyond', 'What goes beyond the paper, and helps?', {
     'cells made again': dict(again=1), "cells of CLIP's attention": dict(cells='attention')})
 ask('length', 'Does a longer training bring OTSeg and OC-ZSS together, or apart?',
     {f'{name}, {steps} steps': own | dict(iterations=steps)
-     for name, own in MAIN.items() for steps in (100, 300, 900)})
+     for name, own in MAIN.items() for steps in (100, 300, 900)});
 
 # %% ../nbs/21_experiments.ipynb #21-015
 ask('settings', 'What do rate, steps and unlabelled pixels matter to the baseline?', {

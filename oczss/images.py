@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import secrets
+import stat
 import time
 import warnings
 import zipfile
@@ -69,11 +70,12 @@ def check_target(
 )->Path:
     "The path; ValueError if no file can lie there; nothing is made (ours)."
     path = Path(path)
-    try: is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
+    try: mode = path.stat().st_mode # asked once: another program may be writing the same file
+    except (FileNotFoundError, NotADirectoryError): mode = None
     except OSError as error: raise ValueError(f'{str(path)[:80]!r} is no path of a file: {error.strerror}') from None
-    if is_folder: raise ValueError(f'{path} is a folder: name a file to be written')
-    if exists and not is_file: raise ValueError(f'{path} is a device or a pipe: name a file to be written')
-    if exists and _is_output(path):
+    if mode and stat.S_ISDIR(mode): raise ValueError(f'{path} is a folder: name a file to be written')
+    if mode and not stat.S_ISREG(mode): raise ValueError(f'{path} is a device or a pipe: name a file to be written')
+    if mode and _is_output(path):
         raise ValueError(f"{path} is where this program's output goes: name another file to be written")
     if above := [p for p in path.parents if p.exists() and not p.is_dir()]:
         raise ValueError(f'{path} cannot be written: {above[0]} is a file, not a folder')

@@ -92,6 +92,7 @@ def proxy_values(model, image, instances=None):
     "The values, mixed where self-supervised features agree (after ProxyCLIP)."
     grid = patch_grid(model.encoder.visual, image)
     features = F.interpolate(model.features(image), grid, mode='bilinear', align_corners=False) # b d h w
+    if model.cfg.centre: features = features - features.mean((2, 3), keepdim=True)
     return dense_affinity(model.encoder.visual, normalise(image, model.stats), proxy_affinity(features))
 
 @TRAINING_FREE.register('cells')
@@ -146,6 +147,7 @@ METHODS['SCLIP'] = BASELINE | dict(training_free='sclip')
 METHODS['ClearCLIP'] = BASELINE | dict(training_free='clearclip')
 METHODS['NACLIP'] = BASELINE | dict(training_free='naclip')
 METHODS['ProxyCLIP-like'] = BASELINE | dict(training_free='proxy')
+METHODS['ProxyCLIP-like, mean taken off'] = BASELINE | dict(training_free='proxy', centre=True)
 METHODS['object prompts name cells'] = dict(training_free='cells', rounds=0)
 
 def build_model(
