@@ -16,8 +16,15 @@ help:
 workbook: .venv/ready
 	.venv/bin/oczss workbook
 
-plots: .venv/ready
-	.venv/bin/python -c 'from oczss.ablations import main; main(out="$(PLOTS)")'
+# Figures need no PyTorch: where .venv is not there yet, a small environment of their own will do.
+DRAWING := $(if $(wildcard .venv/ready),.venv,.venv-plots)
+plots: $(DRAWING)/ready
+	$(DRAWING)/bin/python -c 'from oczss.ablations import main; main(out="$(PLOTS)")'
+
+.venv-plots/ready:
+	$(PYTHON) -m venv .venv-plots
+	.venv-plots/bin/python -m pip install --quiet pandas scipy seaborn
+	@touch .venv-plots/ready
 
 test: .venv/ready
 	.venv/bin/python dev/check.py
@@ -46,4 +53,4 @@ docs: .venv/ready
 	@touch .venv/ready
 
 clean:
-	rm -rf .venv oczss.egg-info build dist _docs
+	rm -rf .venv .venv-plots oczss.egg-info build dist _docs

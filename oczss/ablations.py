@@ -259,7 +259,8 @@ def draw(
     **changes, # of what FIGURES says
 ): # a figure
     "The figure of a question, read by the decoder alone and with names (ours)."
-    how = dict(maps=('mean', 'named')) | FIGURES.get(name, {}) | changes
+    read = [maps for maps in ('mean', 'named') if maps in set(results.get('maps', ()))] # older tables have no names
+    how = dict(maps=tuple(read) or 'mean') | FIGURES.get(name, {}) | changes
     if 'field' in how: return plot_curve(results, **how)
     known = set(results.row) if 'row' in results else set()
     return plot_rows(results, **{k: v for k, v in how.items() if k != 'baseline' or v in known})
