@@ -204,8 +204,8 @@ def _draw_lines(ax, found, words):
                                           sns.color_palette('colorblind')):
         ax.scatter(seeds.x, seeds.value, s=14, marker=marker if several else 'o', facecolor='white',
                    edgecolor=colour if several else MIDDLE, linewidth=.9)
-    limits = room(found.value, [group.value for _, group in found.groupby(['line', 'x'])])
-    ax.set(xlabel=words, xticks=sorted(found.x.unique()), ylim=limits)
+    low, high = room(found.value, [group.value for _, group in found.groupby(['line', 'x'])])
+    ax.set(xlabel=words, xticks=sorted(found.x.unique()), ylim=(max(low, -1), high)) # per cent
     ax.grid(axis='y', color='.9')
     if several: ax.legend(title='', frameon=False, fontsize=8)
 

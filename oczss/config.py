@@ -52,7 +52,7 @@ class ModelFields(DataFields):
     m: int = knob(8, least=1)                # objects; P: 6 on VOC and COCO-Stuff, 8 on Context
     lloyd: int = knob(3, least=0, most=1000) # Lloyd steps after the seeds
     position: float = knob(1., least=0)      # weight of patch positions in the clustering; 0 on real data
-    centre: bool = knob(False)               # the image's mean feature is taken off before clustering
+    centre: bool = knob(False)               # the image's mean feature is taken off first, by cells and ProxyCLIP-like
     # ours: no more objects once every patch is this near to one, m being the most; 0: always m, as published
     near: float = knob(0., least=0, later=True)
     # ours: how often cells are made again at test, from the refined patches; 0: never, as published

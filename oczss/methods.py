@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASELINE', 'METHODS', 'TRAINING_FREE', 'patch_tokens', 'last_values', 'alike', 'nearness', 'alike_twice',
-           'alike_queries', 'alike_neighbours', 'proxy_values', 'named_cells', 'TrainingFree', 'build_model']
+           'alike_queries', 'alike_neighbours', 'on_clip_grid', 'proxy_values', 'named_cells', 'TrainingFree',
+           'build_model']
 
 # %% ../nbs/19_methods.ipynb #19-003
 from dataclasses import replace
@@ -87,13 +88,20 @@ def alike_neighbours(model, image, instances=None):
     return dense_attention(model.encoder.visual, normalise(image, model.stats), attend)
 
 # %% ../nbs/19_methods.ipynb #19-017
+def on_clip_grid(
+    model, # with self-supervised features
+    image:torch.Tensor, # (b 3 H W) in [0, 1]
+)->torch.Tensor: # (b d h w)
+    "Self-supervised features on CLIP's grid, their mean taken off where the config says so."
+    grid = patch_grid(model.encoder.visual, image)
+    x = F.interpolate(model.features(image), grid, mode='bilinear', align_corners=False)
+    return x - x.mean((2, 3), keepdim=True) if model.cfg.centre else x
+
 @TRAINING_FREE.register('proxy')
 def proxy_values(model, image, instances=None):
     "The values, mixed where self-supervised features agree (after ProxyCLIP)."
-    grid = patch_grid(model.encoder.visual, image)
-    features = F.interpolate(model.features(image), grid, mode='bilinear', align_corners=False) # b d h w
-    if model.cfg.centre: features = features - features.mean((2, 3), keepdim=True)
-    return dense_affinity(model.encoder.visual, normalise(image, model.stats), proxy_affinity(features))
+    affinity = proxy_affinity(on_clip_grid(model, image))
+    return dense_affinity(model.encoder.visual, normalise(image, model.stats), affinity)
 
 @TRAINING_FREE.register('cells')
 def named_cells(model, image, instances=None):
@@ -146,7 +154,7 @@ METHODS['MaskCLIP'] = BASELINE | dict(training_free='values')
 METHODS['SCLIP'] = BASELINE | dict(training_free='sclip')
 METHODS['ClearCLIP'] = BASELINE | dict(training_free='clearclip')
 METHODS['NACLIP'] = BASELINE | dict(training_free='naclip')
-METHODS['ProxyCLIP-like'] = BASELINE | dict(training_free='proxy')
+METHODS['ProxyCLIP-like'] = BASELINE | dict(training_free='proxy', centre=False) # whatever the preset's cells have
 METHODS['ProxyCLIP-like, mean taken off'] = BASELINE | dict(training_free='proxy', centre=True)
 METHODS['object prompts name cells'] = dict(training_free='cells', rounds=0)
 
