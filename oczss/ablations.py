@@ -143,6 +143,7 @@ def plot_rows(
                              height_ratios=heights, figsize=size)
     for (left, *right), (data, target, one, reading, here), order in zip(axes, found, orders):
         draw_points(left, here, order)
+        left.set_xlim(left=max(left.get_xlim()[0], -2)) # per cent
         left.set(xlabel=f'{WORDS[number]}, {READINGS[reading]}, %', title=_where(data, target))
         for place, row in enumerate(order):
             if row not in set(here.row): say(left, place, 'failed', .02)
