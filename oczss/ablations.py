@@ -210,6 +210,7 @@ def _draw_lines(ax, found, words):
     ax.grid(axis='y', color='.9')
     if several: ax.legend(title='', frameon=False, fontsize=8)
 
+# %% ../nbs/23_ablations.ipynb #23-024
 @sns.plotting_context('paper')
 def plot_curve(
     results:pd.DataFrame, # tidy, of one data set or of several
@@ -232,7 +233,7 @@ def plot_curve(
         if failed: ax.set_xlabel(f'{words or field} (failed: {"; ".join(failed)})')
     return fig
 
-# %% ../nbs/23_ablations.ipynb #23-028
+# %% ../nbs/23_ablations.ipynb #23-029
 FIGURES = dict(
     components=dict(baseline='OTSeg'),
     sources=dict(baseline='OTSeg, no object prompts'),
@@ -276,7 +277,7 @@ def results_of(
     raise FileNotFoundError(f'there are no results of {name!r} yet; this makes them: '
                             f'oczss run {name} --data things --jobs 2 --csv data/results/{name}.csv')
 
-# %% ../nbs/23_ablations.ipynb #23-032
+# %% ../nbs/23_ablations.ipynb #23-033
 def _tables(folder):
     "Names of the questions, known ones first, and of other tidy tables in a folder."
     def tidy(path):
