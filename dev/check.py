@@ -21,7 +21,7 @@ import versions
 
 ROOT = readme.ROOT
 HANDWRITTEN = {'__main__.py'} # the only part of the package that no page exports
-IGNORED = {'.git', '.venv', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints'}
+IGNORED = {'.git', '.venv', '.venv-plots', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints'}
 WEIGHTS = {'.safetensors'} # files that may be larger than LARGEST
 LARGEST, ALL = 5, 50 # MB, of a file and of the repository
 WIDE, LONG = 120, 45 # characters in an exported line, lines in an exported cell: more is hard to read

@@ -150,14 +150,15 @@ def find_model(
 ): # a Segmenter in eval mode, on the device
     "The model that the options ask for."
     from oczss.config import preset
-    from oczss.methods import METHODS, TrainingFree
+    from oczss.methods import BASELINE, METHODS, TrainingFree
     changes = settings(args.set)
     if args.training_free and args.checkpoint: raise ValueError('choose one of --checkpoint and --training-free')
     released = not args.training_free and bool(args.system or str(args.checkpoint).endswith('.pth'))
     if args.text and not released:
         raise ValueError('--text is for released checkpoints (.pth): other models compute it')
     if args.training_free:
-        model = TrainingFree(preset(args.preset or 'toy', **METHODS['ProxyCLIP-like'] | changes))
+        own = BASELINE if 'training_free' in changes else METHODS['ProxyCLIP-like']
+        model = TrainingFree(preset(args.preset or 'toy', **own | changes))
     else:
         path = Path(args.checkpoint) if args.checkpoint else last_workbook()
         model = (_released if released else _ours)(path, args, changes)
