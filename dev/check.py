@@ -1,4 +1,4 @@
-"What `make test` runs: is the repository in order, and does every page run alone, top to bottom? A check counts one, a page counts one."
+"What `make test` runs: is the repository in order, and does every page run alone? A check counts one, a page too."
 import argparse
 import ast
 import json
@@ -21,10 +21,11 @@ import versions
 
 ROOT = readme.ROOT
 HANDWRITTEN = {'__main__.py'} # the only part of the package that no page exports
-IGNORED = {'.git', '.venv', '.venv-plots', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__', '.ipynb_checkpoints'}
+IGNORED = {'.git', '.venv', '.venv-plots', 'runs', '_docs', '_proc', 'build', 'dist', '__pycache__',
+           '.ipynb_checkpoints'}
 WEIGHTS = {'.safetensors'} # files that may be larger than LARGEST
 LARGEST, ALL = 5, 50 # MB, of a file and of the repository
-WIDE, LONG = 120, 45 # characters in an exported line, lines in an exported cell: more is hard to read
+WIDE, LONG = 120, 45 # characters in a line of code, lines in an exported cell: more is hard to read
 BARS = ('%|', 'it/s]', '"IProgress', 'HBox(children', 'FloatProgress(') # what progress bars leave behind
 CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]') # all but tab and line feed
 MACHINE = re.compile(r'/(?:root|work|home/\w+|Users/\w+)/[\w.]+|[A-Z]:\\\\Users')
@@ -93,7 +94,8 @@ def clean(folder):
     "Notebooks are clean (nbdev_clean)"
     copy(folder)
     nbdev('nbdev_clean', folder)
-    return [f'{name}: nbdev_clean changes it' for name in different(folder, [p for p in files() if p.suffix == '.ipynb'])]
+    notebooks = [path for path in files() if path.suffix == '.ipynb']
+    return [f'{name}: nbdev_clean changes it' for name in different(folder, notebooks)]
 
 def exported(folder):
     "The package is what the pages export (nbdev_export)"
@@ -109,8 +111,8 @@ def readme_in_step(folder):
     copy(folder)
     shutil.rmtree(folder/readme.PICTURES, ignore_errors=True)
     readme.write(folder)
-    names = {Path('README.md')} | {p.relative_to(base) for base in (ROOT, folder) for p in (base/readme.PICTURES).glob('*')}
-    return [f'{name}: make readme writes it differently' for name in different(folder, names)]
+    pictures = {p.relative_to(base) for base in (ROOT, folder) for p in (base/readme.PICTURES).glob('*')}
+    return [f'{name}: make readme writes it differently' for name in different(folder, {Path('README.md')} | pictures)]
 
 def imports(tree):
     "What a module imports: (module, names, lines up from its package)."
@@ -137,20 +139,21 @@ def ladder(folder):
             inside = module if level else module.partition('.')[2]
             for target in [inside] if inside else names:
                 if order.get(target, 99) < order[name]: continue
-                found.append(f'oczss/{path.name} (page {order[name]:02}) imports {target} (page {order.get(target, "none")})')
+                theirs = order.get(target, 'none')
+                found.append(f'oczss/{path.name} (page {order[name]:02}) imports {target} (page {theirs})')
     return found
 
 def short(folder):
-    "Exported lines and cells are short"
-    found = []
+    "Lines of code are short, and so are exported cells"
+    found, sources = [], {path.name: path.read_text(encoding='utf-8') for path in (ROOT/'dev').glob('*.py')}
     for page in pages():
         for i, source, _ in cells(page):
-            if not re.search(r'^#\|\s*exporti?\b', source, re.M): continue
-            lines = source.strip().split('\n')
-            if len(lines) > LONG: found.append(f'{page.name}, cell {i}: {len(lines)} lines, more than {LONG}')
-            for line in lines:
-                if len(line) > WIDE: found.append(f'{page.name}, cell {i}: {len(line)} characters in {line.strip()[:40]!r}...')
-    return found
+            sources[place := f'{page.name}, cell {i}'] = source = source.strip()
+            count = source.count('\n') + 1
+            if count > LONG and re.search(r'^#\|\s*exporti?\b', source, re.M):
+                found.append(f'{place}: {count} lines, more than {LONG}')
+    wide = ((place, line) for place, source in sources.items() for line in source.split('\n') if len(line) > WIDE)
+    return found + [f'{place}: {len(line)} characters in {line.strip()[:40]!r}...' for place, line in wide]
 
 def no_litter(folder):
     "Pages hold no control characters, progress bars or states of widgets"
@@ -181,7 +184,8 @@ def described(folder):
         for i, source, outputs in cells(page):
             if not any(kind.startswith('image/') for output in outputs for kind in output.get('data', {})): continue
             text = readme.directives(source).get('fig-alt', '')
-            if len(text.split()) < 4: found.append(f'{page.name}, cell {i}: fig-alt is {text!r}, say what is to be seen')
+            if len(text.split()) >= 4: continue
+            found.append(f'{page.name}, cell {i}: fig-alt is {text!r}, say what is to be seen')
     return found
 
 def version_alone(folder):

@@ -1,4 +1,4 @@
-"Build a plain HTML site of the pages in _docs/ (make docs), with Sphinx, MyST-NB and Furo; nothing is loaded from elsewhere."
+"Build a plain site of the pages, _docs/ (make docs), with Sphinx, MyST-NB and Furo; nothing is loaded from elsewhere."
 import argparse
 import importlib.util
 import json

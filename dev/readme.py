@@ -55,7 +55,8 @@ def render(notebook):
         if 'hide' in said: continue
         if cell['cell_type'] == 'markdown': blocks.append(from_root(source))
         if cell['cell_type'] != 'code': continue
-        if source and said.get('echo') != 'false': blocks.append(fenced(re.sub(r"(['\"])\.\./", r'\1', source), 'python')) # paths from the root, too
+        if source and said.get('echo') != 'false':
+            blocks.append(fenced(re.sub(r"(['\"])\.\./", r'\1', source), 'python')) # paths from the root, too
         blocks += [render_output(output, pictures, said.get('fig-alt', '')) for output in cell['outputs']]
     head = '<!-- Written by dev/readme.py from nbs/index.ipynb: edit that page. -->'
     return '\n\n'.join([head] + [block for block in blocks if block]) + '\n', pictures
