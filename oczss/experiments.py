@@ -155,7 +155,7 @@ ask('mask', 'Must patches look at their objects in the encoder?',
     {'two ways': dict(two_way=True), 'one way': dict(two_way=False)})
 ask('images', 'How many images does training need?',
     {f'{name}, {count} images': own | dict(train_images=count)
-     for name, own in MAIN.items() for count in (100, 200, 400, 800)})
+     for name, own in MAIN.items() for count in (100, 200, 400, 800, 1600)})
 ask('beyond', 'What goes beyond the paper, and helps?', {
     'OC-ZSS': {}, 'twelve objects': dict(m=12), 'as many objects as needed': dict(m=24, near=.55),
     'cells made again': dict(again=1), "cells of CLIP's attention": dict(cells='attention')})
@@ -322,6 +322,7 @@ def _training(config, data, networks, precision):
     "All that a training depends on, the seed apart: not what is changed at test, nor how its classes were chosen."
     config = {k: v for k, v in stated(json.loads(json.dumps(config))).items() if k not in TESTING}
     images = data.get(f"{config['data']}/{DATASETS[config['data']].train}")
+    if images and config.get('train_images') == images['count']: del config['train_images'] # all there are
     chosen = {k: config.pop(k) for k in ('annotation', 'annotation_draw')}
     unseen = data_split(Config(data=config['data'], mode=config['mode'], **chosen)).unseen
     return dict(config=config, unseen=unseen, images=images, networks=networks, precision=precision)
