@@ -8,6 +8,7 @@ __all__ = ['DARK', 'MIDDLE', 'WIDTH', 'FIGURES', 'panels', 'points', 'measured',
 
 # %% ../nbs/23_ablations.ipynb #23-003
 import json
+from math import log2
 from numbers import Number
 from pathlib import Path
 import pandas as pd
@@ -192,8 +193,10 @@ def _apart(found):
     middle = found.x + found.line.map(place)*step
     return middle, middle + found.line.map(lambda line: step if place[line] >= 0 else -step) # away from the others
 
-def _draw_lines(ax, found, words):
+def _draw_lines(ax, found, words, log):
     "The curves of a panel: means with intervals, and every seed beside them."
+    ticks = sorted(found.x.unique())
+    if log: found = found.assign(x=found.x.map(log2))
     middle, beside = _apart(found)
     several = found.line.nunique() > 1
     looks = dict(color=DARK, marker='D')
@@ -206,7 +209,8 @@ def _draw_lines(ax, found, words):
         ax.scatter(seeds.x, seeds.value, s=14, marker=marker if several else 'o', facecolor='white',
                    edgecolor=colour if several else MIDDLE, linewidth=.9)
     low, high = room(found.value, [group.value for _, group in found.groupby(['line', 'x'])])
-    ax.set(xlabel=words, xticks=sorted(found.x.unique()), ylim=(max(low, -1), high)) # per cent
+    ax.set(xlabel=words, ylim=(max(low, -1), high)) # per cent
+    ax.set_xticks(sorted(found.x.unique()), ticks)
     ax.grid(axis='y', color='.9')
     if several: ax.legend(title='', frameon=False, fontsize=8)
 
@@ -219,15 +223,18 @@ def plot_curve(
     number:str='hIoU', # one of NUMBERS
     maps:str|tuple='mean', # or 'logits', or 'named'; or several of them
     along:tuple=(), # fields that change with it
+    log:bool=False, # doubling is the same step everywhere
 ): # a figure
     "A number over a field of the config: one panel for every data set and reading (ours)."
     found = [(*place, lines_of(here, field, along)) for *place, here in measured(results, number, maps)]
+    lowest = min(here.x.min() for *_, here in found)
+    if log and lowest <= 0: raise ValueError(f'{field} is {lowest} in a row: log=True needs numbers above 0')
     across = min(2, len(found))
     down = -(-len(found)//across)
     fig, axes = plt.subplots(down, across, squeeze=False, layout='constrained', figsize=(WIDTH*across/2 + .5, 2.6*down))
     for ax in axes.flat[len(found):]: ax.remove()
     for ax, (data, target, _, reading, here) in zip(axes.flat, found):
-        _draw_lines(ax, here, words or field)
+        _draw_lines(ax, here, words or field, log)
         ax.set(ylabel=f'{WORDS[number]}, {READINGS[reading]}, %', title=_where(data, target))
         failed = [row for row in results[results.data == data].row.unique() if row not in set(here.row)]
         if failed: ax.set_xlabel(f'{words or field} (failed: {"; ".join(failed)})')
@@ -245,8 +252,8 @@ FIGURES = dict(
     start=dict(baseline='object tokens'),
     sharing=dict(baseline='shared'),
     mask=dict(baseline='two ways'),
-    images=dict(field='train_images', words='training images'),
-    length=dict(field='iterations', words='steps of training'),
+    images=dict(field='train_images', words='training images', log=True),
+    length=dict(field='iterations', words='steps of training', log=True),
     settings=dict(baseline='toy'),
     bias=dict(field='bias', words='taken off the scores of seen classes'),
     rates=dict(baseline='1.0 of the rate'),
